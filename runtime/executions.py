@@ -1,0 +1,37 @@
+"""A consumer of the execution log: follows every partition of it with a cursor of its own."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import grpc
+
+from openbell.ems.v1 import ems_pb2, ems_pb2_grpc
+from runtime import connect, db, log
+
+SOURCE = "ems"  # the cursors' name
+
+Rows = Sequence[ems_pb2.Execution]
+
+
+async def follow(
+    pool: db.Pool,
+    channel: grpc.aio.Channel,
+    token: str,
+    partition: int,
+    apply: Callable[[int, int, Rows], Awaitable[object]],
+) -> None:
+    """For ever: `apply(partition, cursor, rows)` does the effect and moves the cursor in one transaction."""
+    stub = ems_pb2_grpc.EmsServiceStub(channel)
+
+    async def subscribe(after: int) -> AsyncIterator[Rows]:
+        request = ems_pb2.SubscribeRequest(partition=partition, after=after)
+        async for response in stub.Subscribe(request, metadata=connect.metadata(token)):
+            yield response.executions
+
+    async def load_cursor() -> int:
+        async with pool.acquire(timeout=db.ACQUIRE_SECONDS) as connection:
+            return await log.cursor(connection, SOURCE, partition)
+
+    async def effect(cursor: int, rows: Rows) -> None:
+        await apply(partition, cursor, rows)
+
+    await log.follow(f"{SOURCE}/{partition}", subscribe, load_cursor, effect)
