@@ -1,0 +1,328 @@
+"""The ledger's rules against real PostgreSQL: the writer with real commands and facts, and the database itself."""
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import date
+
+import asyncpg
+import pytest
+
+from ledger.commands import AdjustHold, Command, Deposit, OpenAccount, PlaceHold, ReleaseHold, Request, Withdraw
+from ledger.config import Config
+from ledger.on_execution import Execution
+from ledger.reads import Reads
+from ledger.reasons import Reason
+from ledger.writer import Facts, Writer
+from openbell.ledger.v1 import ledger_pb2 as pb
+from runtime import db, log
+from runtime.errors import Refusal
+from tests.cluster import Database
+
+DOLLAR = 10_000
+TRADED = date(2026, 11, 20)
+SETTLES = "2026-11-23"
+
+
+@dataclass
+class Ledger:
+    """A writer on a fresh database, with a customer `alice` who has 1,000 dollars."""
+
+    pool: db.Pool
+    writer: Writer
+    reads: Reads
+    alice: str = ""
+    _keys = itertools.count(1)
+    _positions = itertools.count(1)
+
+    async def do(self, command: Command, key: str | None = None) -> bytes:
+        (answer,) = await self.writer.commit([self.request(command, key)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def request(self, command: Command, key: str | None = None) -> Request:
+        scope = next(getattr(command, name) for name in command.__slots__ if name.endswith("_id"))
+        return Request(scope, key or f"key {next(self._keys)}", repr(command).encode(), command, b"t" * 16, 1)
+
+    async def hold(self, order_id: str, amount: int, asset: str = "USD") -> pb.HoldRecord:
+        return pb.HoldResponse.FromString(await self.do(PlaceHold(self.alice, order_id, asset, amount))).hold
+
+    async def execute(self, *executions: Execution) -> None:
+        async with self.pool.acquire() as connection:
+            cursor = await log.cursor(connection, "ems", 1)
+        numbered = [
+            replace(row, position=cursor + n, execution_id=f"exe_1_{cursor + n:012d}")
+            for n, row in enumerate(executions, 1)
+        ]
+        (answer,) = await self.writer.commit([Facts(1, cursor, numbered)])
+        if isinstance(answer, Exception):
+            raise answer
+
+    async def cash(self) -> dict[str, int]:
+        """Alice's cash in dollars, by path; zeros left out."""
+        account, _ = await self.reads.account(self.alice)
+        return {path: account.amount(path) // DOLLAR for path in account.paths("cash/")}
+
+    async def shares(self) -> dict[str, int]:
+        account, _ = await self.reads.account(self.alice)
+        return {path: account.amount(path) for path in account.paths("position/")}
+
+
+def fill(order_id: str, account_id: str, quantity: int, dollars: int, *, buys: bool = True, last: bool) -> Execution:
+    return Execution(
+        0,
+        "",
+        True,
+        buys,
+        last,
+        True,
+        account_id,
+        order_id,
+        "AAPL",
+        quantity,
+        dollars * DOLLAR,
+        quantity,
+        TRADED,
+        b"t" * 16,
+        1,
+    )
+
+
+def end(order_id: str, account_id: str, cum_quantity: int) -> Execution:
+    return replace(fill(order_id, account_id, 0, 0, last=True), fills=False, cum_quantity=cum_quantity)
+
+
+@pytest.fixture
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
+    pool = await db.pool(database.urls["ledger"], "ledger", size=2)
+    bell = log.Bell()
+    made = Ledger(pool, Writer(pool, Config(), bell), Reads(pool, Config(), bell))
+    opened = pb.OpenAccountResponse.FromString(await made.do(OpenAccount("cus_alice")))
+    made.alice = opened.account.account_id
+    await made.do(Deposit(made.alice, 1000 * DOLLAR))
+    yield made
+    sums = await pool.fetch("SELECT asset, sum(amount) FROM entries JOIN balances USING (balance_id) GROUP BY 1")
+    assert all(total == 0 for _, total in sums)
+    await pool.close()
+
+
+async def refused(ledger: Ledger, command: Command, reason: Reason, key: str | None = None) -> None:
+    with pytest.raises(Refusal) as refusal:
+        await ledger.do(command, key)
+    assert refusal.value.reason == reason
+
+
+async def test_a_deposit_is_withdrawable_at_once(ledger: Ledger) -> None:
+    response = pb.WithdrawResponse.FromString(await ledger.do(Withdraw(ledger.alice, 400 * DOLLAR)))
+    assert response.balances.withdrawable == 600 * DOLLAR
+    await refused(ledger, Withdraw(ledger.alice, 601 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
+
+
+async def test_the_same_key_gives_the_first_answer_and_moves_nothing(ledger: Ledger) -> None:
+    first = await ledger.do(Deposit(ledger.alice, DOLLAR), "k")
+    assert await ledger.do(Deposit(ledger.alice, DOLLAR), "k") == first
+    assert await ledger.cash() == {"cash/settled": 1001}
+
+
+async def test_the_same_key_twice_in_one_batch_is_done_once(ledger: Ledger) -> None:
+    request = ledger.request(Deposit(ledger.alice, DOLLAR), "twice")
+    first, second = await ledger.writer.commit([request, request])
+    assert first == second
+    assert await ledger.cash() == {"cash/settled": 1001}
+
+
+async def test_the_same_key_with_other_content_is_refused(ledger: Ledger) -> None:
+    await ledger.do(Deposit(ledger.alice, DOLLAR), "k")
+    await refused(ledger, Deposit(ledger.alice, 2 * DOLLAR), Reason.KEY_REUSED, "k")
+
+
+async def test_a_refusal_is_the_answer_to_its_key_for_good(ledger: Ledger) -> None:
+    await refused(ledger, Withdraw(ledger.alice, 5000 * DOLLAR), Reason.INSUFFICIENT_FUNDS, "k")
+    await ledger.do(Deposit(ledger.alice, 9000 * DOLLAR))
+    await refused(ledger, Withdraw(ledger.alice, 5000 * DOLLAR), Reason.INSUFFICIENT_FUNDS, "k")
+
+
+@pytest.mark.parametrize("amount", [0, -1, 10**15 + 1, 2**63 - 1])
+async def test_amounts_that_make_no_sense_are_refused(ledger: Ledger, amount: int) -> None:
+    await refused(ledger, Deposit(ledger.alice, amount), Reason.INVALID_AMOUNT)
+
+
+async def test_unknown_accounts_and_holds_are_refused(ledger: Ledger) -> None:
+    await refused(ledger, Deposit("acc_nobody", DOLLAR), Reason.UNKNOWN_ACCOUNT)
+    await refused(ledger, ReleaseHold("hld_0_000000009999"), Reason.UNKNOWN_HOLD)
+    await refused(ledger, ReleaseHold("nonsense"), Reason.UNKNOWN_HOLD)
+
+
+async def test_held_cash_buys_nothing_else_and_comes_back_once(ledger: Ledger) -> None:
+    hold = await ledger.hold("ord_1", 700 * DOLLAR)
+    assert await ledger.cash() == {"cash/held": 700, "cash/settled": 300}
+    await refused(ledger, PlaceHold(ledger.alice, "ord_2", "USD", 301 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
+    await ledger.do(ReleaseHold(hold.hold_id))
+    assert await ledger.cash() == {"cash/settled": 1000}
+    await refused(ledger, ReleaseHold(hold.hold_id), Reason.HOLD_RELEASED)
+
+
+async def test_of_two_holds_for_the_last_dollar_one_wins(ledger: Ledger) -> None:
+    requests = [ledger.request(PlaceHold(ledger.alice, f"ord_{n}", "USD", 1000 * DOLLAR)) for n in range(5)]
+    answers = await ledger.writer.commit(requests)
+    assert [isinstance(answer, bytes) for answer in answers] == [True, False, False, False, False]
+
+
+async def test_an_order_has_one_hold(ledger: Ledger) -> None:
+    await ledger.hold("ord_1", DOLLAR)
+    await refused(ledger, PlaceHold(ledger.alice, "ord_1", "USD", DOLLAR), Reason.ORDER_HAS_HOLD)
+
+
+async def test_a_hold_is_raised_and_lowered(ledger: Ledger) -> None:
+    hold = await ledger.hold("ord_1", 100 * DOLLAR)
+    await ledger.do(AdjustHold(hold.hold_id, 250 * DOLLAR))
+    assert await ledger.cash() == {"cash/held": 250, "cash/settled": 750}
+    await ledger.do(AdjustHold(hold.hold_id, 50 * DOLLAR))
+    assert await ledger.cash() == {"cash/held": 50, "cash/settled": 950}
+    await ledger.do(AdjustHold(hold.hold_id, 50 * DOLLAR))
+    await refused(ledger, AdjustHold(hold.hold_id, 5000 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
+
+
+async def test_a_filled_buy_pays_its_price_and_gets_the_rest_back(ledger: Ledger) -> None:
+    await ledger.hold("ord_1", 4 * 160 * DOLLAR)
+    await ledger.execute(fill("ord_1", ledger.alice, 1, 150, last=False))
+    assert await ledger.cash() == {"cash/held": 490, "cash/settled": 360}
+    await ledger.execute(replace(fill("ord_1", ledger.alice, 3, 155, last=True), cum_quantity=4))
+    assert await ledger.cash() == {"cash/settled": 1000 - 150 - 3 * 155}
+    assert await ledger.shares() == {"position/available/AAPL": 4}
+
+
+async def test_a_cancelled_rest_goes_back_only_when_all_fills_are_in(ledger: Ledger) -> None:
+    await ledger.hold("ord_1", 400 * DOLLAR)
+    await ledger.execute(end("ord_1", ledger.alice, 1))  # the cancel's report overtook the fill it counts
+    assert await ledger.cash() == {"cash/held": 400, "cash/settled": 600}
+    await ledger.execute(fill("ord_1", ledger.alice, 1, 150, last=False))
+    assert await ledger.cash() == {"cash/settled": 850}
+
+
+async def test_sold_shares_bring_cash_that_is_unsettled_until_its_date(ledger: Ledger) -> None:
+    await ledger.hold("ord_1", 150 * DOLLAR)
+    await ledger.execute(fill("ord_1", ledger.alice, 1, 150, last=True))
+    await ledger.hold("ord_2", 1, "AAPL")
+    assert await ledger.shares() == {"position/held/AAPL": 1}
+    await ledger.execute(fill("ord_2", ledger.alice, 1, 152, buys=False, last=True))
+    assert await ledger.cash() == {"cash/settled": 850, f"cash/unsettled/{SETTLES}": 152}
+    await refused(ledger, Withdraw(ledger.alice, 851 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
+    await ledger.hold("ord_3", 1002 * DOLLAR)  # but it buys
+
+
+async def test_a_hold_draws_unsettled_cash_first_and_puts_it_back(ledger: Ledger) -> None:
+    await ledger.hold("ord_1", 1, "USD")
+    await ledger.execute(
+        fill("ord_0", ledger.alice, 1, 150, buys=False, last=True)
+    )  # a short sale by fact: owes a share
+    assert await ledger.shares() == {"position/owed/AAPL": -1}
+    await refused(ledger, PlaceHold(ledger.alice, "ord_2", "USD", DOLLAR), Reason.ACCOUNT_OWES)
+    await ledger.execute(fill("ord_3", ledger.alice, 1, 100, last=True))  # buys it back
+    assert await ledger.shares() == {}
+    hold = await ledger.hold("ord_4", 40 * DOLLAR)
+    assert (await ledger.cash())[f"cash/unsettled/{SETTLES}"] == 10
+    await ledger.do(ReleaseHold(hold.hold_id))
+    assert (await ledger.cash())[f"cash/unsettled/{SETTLES}"] == 50
+
+
+async def test_a_fill_beyond_all_cash_posts_through_owed_and_blocks_the_account(ledger: Ledger) -> None:
+    await ledger.execute(fill("ord_late", ledger.alice, 10, 150, last=True))
+    assert await ledger.cash() == {"cash/owed": -500}
+    await refused(ledger, PlaceHold(ledger.alice, "ord_2", "AAPL", 1), Reason.ACCOUNT_OWES)
+    await ledger.do(Deposit(ledger.alice, 600 * DOLLAR))
+    assert await ledger.cash() == {"cash/settled": 100}
+
+
+async def test_rows_of_the_log_that_come_again_are_refused_by_the_cursor(ledger: Ledger) -> None:
+    row = replace(fill("ord_1", ledger.alice, 1, 150, last=True), position=1, execution_id="exe_1_000000000001")
+    await ledger.writer.commit([Facts(1, 0, [row])])
+    with pytest.raises(log.Fenced):
+        await ledger.writer.commit([Facts(1, 0, [row])])
+
+
+async def test_one_bad_item_does_not_take_the_batch_with_it(ledger: Ledger) -> None:
+    bad = replace(fill("ord_1", "acc_nobody", 1, 150, last=True), position=1, execution_id="exe_1_000000000001")
+    deposit = ledger.request(Deposit(ledger.alice, DOLLAR))
+    facts, answer = await ledger.writer.commit([Facts(1, 0, [bad]), deposit])
+    assert isinstance(facts, Refusal)
+    assert isinstance(answer, bytes)
+    assert await ledger.cash() == {"cash/settled": 1001}
+
+
+async def test_a_replaced_writer_is_fenced_off(ledger: Ledger) -> None:
+    newer = Writer(ledger.pool, Config(), log.Bell())
+    await newer.commit([ledger.request(Deposit(ledger.alice, DOLLAR))])
+    with pytest.raises(log.Fenced):
+        await ledger.do(Deposit(ledger.alice, DOLLAR))
+
+
+INSERT_TRANSACTION = """INSERT INTO transactions VALUES
+    (0, $1, 1, 2, '2026-11-20', 1, 1, 'acc_x', NULL, NULL, NULL, repeat('t', 16)::bytea, repeat('s', 8)::bytea)"""
+INSERT_ENTRIES = """INSERT INTO entries
+    SELECT 0, $1, leg, balance_id, amount, balance + amount, version + 1
+    FROM unnest($2::smallint[], $3::text[], $4::text[], $5::bigint[]) AS new(leg, account_id, path, amount)
+    JOIN balances USING (account_id, path)"""
+
+ATTACKS = {
+    "unbalanced": ([1, 2], ["house/0", "@"], ["bank", "cash/settled"], [-5, 6], "entries_sum_to_zero"),
+    "half a transaction": ([1], ["@"], ["cash/settled"], [5], "entries_sum_to_zero"),
+    "customer below zero": (
+        [1, 2],
+        ["house/0", "@"],
+        ["bank", "cash/settled"],
+        [10**9, -(10**9)],
+        "customers_not_negative",
+    ),
+    "nothing moved": ([1, 2], ["house/0", "@"], ["bank", "cash/settled"], [0, 0], "entries_move_something"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_postgresql_refuses_entries_that_break_a_rule(ledger: Ledger, name: str) -> None:
+    legs, accounts, paths, amounts, constraint = ATTACKS[name]
+    async with ledger.pool.acquire() as connection:
+        with pytest.raises(asyncpg.CheckViolationError) as refused_by:
+            async with connection.transaction():
+                await connection.execute(INSERT_TRANSACTION, 99)
+                owners = [ledger.alice if owner == "@" else owner for owner in accounts]
+                await connection.execute(INSERT_ENTRIES, 99, legs, owners, paths, amounts)
+        assert refused_by.value.constraint_name == constraint
+
+
+async def test_postgresql_refuses_a_leg_added_to_a_finished_transaction(ledger: Ledger) -> None:
+    async with ledger.pool.acquire() as connection:
+        with pytest.raises(asyncpg.CheckViolationError) as refused_by:
+            arguments = 1, [3, 4], ["house/0", ledger.alice], ["bank", "cash/settled"], [-5, 5]
+            await connection.execute(INSERT_ENTRIES, *arguments)
+        assert refused_by.value.constraint_name == "entries_complete"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE entries SET amount = 1",
+        "DELETE FROM entries",
+        "TRUNCATE entries",
+        "UPDATE transactions SET order_id = 'x'",
+        "DELETE FROM transactions",
+        "UPDATE balances SET balance = 1",
+        "DELETE FROM balances",
+        "UPDATE accounts SET customer_id = 'cus_mallory'",
+        "UPDATE commands SET key = 'x'",
+        "DELETE FROM holds",
+        "ALTER TABLE entries DISABLE TRIGGER ALL",
+    ],
+)
+async def test_the_service_role_can_edit_nothing(ledger: Ledger, edit: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ledger.pool.execute(edit)
+
+
+@pytest.mark.parametrize("edit", ["UPDATE entries SET amount = 1", "DELETE FROM transactions", "TRUNCATE entries"])
+async def test_the_triggers_stop_even_the_owner(ledger: Ledger, database: Database, edit: str) -> None:
+    owner = await asyncpg.connect(database.admin_url, server_settings={"search_path": "ledger"})
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        await owner.execute(edit)
+    await owner.close()
