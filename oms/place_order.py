@@ -1,0 +1,112 @@
+"""PlaceOrder: check, hold, accept. Two commits before the answer: the ledger's hold, then the order.
+
+Where a kill hurts: between the two. The client's retry finds the hold again by its key and goes on with it; if no retry
+comes, the sweep gives the order id up and releases the hold.
+"""
+
+import time
+from collections.abc import Callable
+
+from oms.holds import ATTEMPTS_MAX, Held, Holds
+from oms.orders import Ask, Instrument, Order, OrdType, Side, adopted_price, check, hold_of, route_price
+from oms.prices import Prices
+from oms.reasons import RULES, Reason
+from oms.writer import Accept, Answer, Item, Recall, Refuse
+from runtime import ids, telemetry
+from runtime.batch import Batcher
+from runtime.errors import Refusal, Unknown
+
+HOLD_SECONDS_MAX = 10.0
+
+
+class PlaceOrder:
+    def __init__(
+        self,
+        writer: Batcher[Item, Answer],
+        holds: Holds,
+        prices: Prices,
+        collar_basis_points: int,
+        market_open: Callable[[int], bool],
+    ) -> None:
+        self._writer, self._holds, self._prices = writer, holds, prices
+        self._collar_basis_points, self._market_open = collar_basis_points, market_open
+
+    async def __call__(
+        self, ask: Ask, customer_id: str, request_hash: bytes, trace: telemetry.Trace, seconds: float | None
+    ) -> Order:
+        """The accepted order, of this attempt or an earlier one. Refusal, stored unless a retry can help."""
+        received_at_ns = time.time_ns()
+        try:
+            instrument = check(ask, self._prices.instruments, self._market_open(received_at_ns))
+            price = self._price(ask, instrument, received_at_ns)
+            held, price = await self._hold(ask, instrument, price, request_hash, trace, seconds)
+        except Known as known:
+            return known.order
+        except Refusal as refusal:
+            if RULES[Reason(refusal.reason)].retry_helps:
+                raise
+            return _order(await self._writer.submit(Refuse(ask, refusal, request_hash)))
+        order = Order(
+            held.order_id,
+            customer_id,
+            ask,
+            price,
+            held.hold_id,
+            received_at_ns,
+            received_at_ns,
+            trace.trace_id,
+            telemetry.span_id("accept", held.order_id),
+            trace.parent_span_id,
+        )
+        return _order(await self._writer.submit(Accept(order, request_hash)))
+
+    def _price(self, ask: Ask, instrument: Instrument, now_ns: int) -> int:
+        reference = 0
+        if ask.ord_type == OrdType.MARKET:
+            reference = self._prices.reference(ask.symbol, Side(ask.side), now_ns)
+        return route_price(ask, instrument.tick, reference, self._collar_basis_points)
+
+    async def _hold(
+        self,
+        ask: Ask,
+        instrument: Instrument,
+        price: int,
+        request_hash: bytes,
+        trace: telemetry.Trace,
+        seconds: float | None,
+    ) -> tuple[Held, int]:
+        """(hold, price to route at): a new hold, or the one an earlier attempt left. Known if that one succeeded."""
+        deadline = min(seconds or HOLD_SECONDS_MAX, HOLD_SECONDS_MAX)
+        asset, amount = hold_of(ask, price)
+        for attempt in range(ATTEMPTS_MAX):
+            order_id = ids.new_order_id(time.time_ns())
+            key = f"{ask.client_order_id}/{attempt}"
+            traceparent = telemetry.format_traceparent(trace.trace_id, telemetry.span_id("accept", order_id))
+            try:
+                return await self._holds.place(
+                    ask.account_id, key, order_id, asset, amount, traceparent, deadline
+                ), price
+            except Refusal as refusal:
+                if refusal.reason != Reason.KEY_REUSED:
+                    raise
+            answer = await self._writer.submit(Recall(ask, request_hash))
+            if answer is not None:
+                raise Known(_order(answer))
+            left = await self._holds.find(ask.account_id, key, deadline)
+            adopted = left and adopted_price(ask, instrument.tick, left.asset, left.amount, price)
+            if left and adopted:
+                return left, adopted
+        raise Unknown("too many earlier attempts under this key; use another client_order_id")
+
+
+class Known(Exception):
+    """An earlier attempt was accepted: its order is the answer."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(order.order_id)
+        self.order = order
+
+
+def _order(answer: Answer) -> Order:
+    assert isinstance(answer, Order)  # refusals are raised by submit
+    return answer
