@@ -1,5 +1,7 @@
 """Starts the ledger: python -m ledger --data DIR."""
 
+import time
+
 import grpc
 
 from ledger.config import Config
@@ -26,7 +28,8 @@ async def main(settings: Settings) -> None:
     ems, token = connect.channel(settings.address("ems")), settings.secret("token_ledger")
 
     async def on_executions(partition: int, cursor: int, rows: executions.Rows) -> None:
-        await writer.submit(Facts(partition, cursor, [decode(row) for row in rows]))
+        arrived_at_ns = time.time_ns()
+        await writer.submit(Facts(partition, cursor, [decode(row, arrived_at_ns) for row in rows]))
 
     def add(server: grpc.aio.Server) -> None:
         service = LedgerService(writer, Reads(pool, config, bell), config)

@@ -11,6 +11,7 @@ from datetime import date
 from enum import IntEnum
 
 from ledger.reasons import Reason, refuse
+from runtime.units import to_decimal
 
 USD = "USD"
 AMOUNT_MAX = 10**15  # 100 billion dollars: far from overflowing a bigint
@@ -278,9 +279,10 @@ def _put_back(account: Account, held: Hold, back: Sequence[Draw]) -> tuple[Leg, 
 
 def _insufficient(asset: str, available: int, wanted: int) -> Exception:
     reason = Reason.INSUFFICIENT_FUNDS if asset == USD else Reason.INSUFFICIENT_SHARES
+    show = to_decimal if asset == USD else str
     return refuse(
         reason,
-        f"{wanted} of {asset} asked for, {available} available",
+        f"{show(wanted)} {asset} asked for, {show(available)} available",
         asset=asset,
         available=str(available),
         wanted=str(wanted),

@@ -43,7 +43,7 @@ class Execution:
     cum_quantity: int
     trade_date: date | None
     trace_id: bytes
-    received_at_ns: int
+    arrived_at_ns: int  # here
 
 
 def trade(book: Book, execution: Execution, cycle_days: int) -> Posting:
@@ -67,7 +67,7 @@ def trade(book: Book, execution: Execution, cycle_days: int) -> Posting:
         legs,
         execution.trade_date,
         execution.trace_id,
-        execution.received_at_ns,
+        execution.arrived_at_ns,
         order_id=execution.order_id,
         execution_id=execution.execution_id,
         hold=hold,
@@ -89,14 +89,14 @@ def release(book: Book, hold: Hold, execution: Execution, effective: date) -> Po
         legs,
         effective,
         execution.trace_id,
-        execution.received_at_ns,
+        execution.arrived_at_ns,
         order_id=hold.order_id,
         execution_id=execution.execution_id,
         hold=after,
     )
 
 
-def decode(row: ems_pb2.Execution) -> Execution:
+def decode(row: ems_pb2.Execution, arrived_at_ns: int) -> Execution:
     fills = row.kind == ems_pb2.EXECUTION_KIND_FILL
     return Execution(
         position=row.position,
@@ -113,5 +113,5 @@ def decode(row: ems_pb2.Execution) -> Execution:
         cum_quantity=row.cum_quantity,
         trade_date=date.fromisoformat(row.trade_date) if row.trade_date else None,
         trace_id=bytes.fromhex(row.trace_id),
-        received_at_ns=row.received_at_ns,
+        arrived_at_ns=arrived_at_ns,
     )

@@ -6,10 +6,9 @@ from ledger.accounts import Account, Balance, Hold
 from ledger.config import Config
 from ledger.reasons import Reason, refuse
 from ledger.writer import SQL, read_hold
-from runtime import db, log
-from runtime.pages import Cursor, InvalidToken, decode, encode, size
+from runtime import db, log, pages
 
-START: Cursor = (0, 0, 0)
+START: pages.Key = (0, 0, 0)
 
 
 class Reads:
@@ -25,22 +24,24 @@ class Reads:
         account.balances = {row["path"]: Balance(row["balance"], row["version"]) for row in rows if row["path"]}
         return account, rows[0]["position"] or 0
 
-    async def hold(self, account_id: str, key: str) -> Hold:
-        """The hold made under `key`. Refusal UNKNOWN_HOLD if that key was refused, or never used."""
+    async def hold(self, account_id: str, key: str) -> tuple[Hold, bytes]:
+        """The hold made under `key`, and its trace id. Refusal UNKNOWN_HOLD if that key was refused, or never used."""
         row = await self._pool.fetchrow(SQL.hold_by_key, account_id, key)
         if row is None:
             raise refuse(Reason.UNKNOWN_HOLD, f"no hold was made under the key {key}", account_id=account_id, key=key)
-        return read_hold(row)
+        return read_hold(row), row["trace_id"]
 
     async def holds(self, after_ns: int, before_ns: int, page_size: int, token: str) -> tuple[list[Hold], str]:
-        limit, start = _page(page_size, token)
+        limit, start = pages.size(page_size), pages.key("ListHolds", token, START)
         rows = await self._pool.fetch(SQL.list_holds, after_ns, before_ns, *start, limit)
-        return [read_hold(row) for row in rows], _next(rows, limit, "created_at_ns", "log_partition", "position")
+        return [read_hold(row) for row in rows], _next(
+            "ListHolds", rows, limit, "created_at_ns", "log_partition", "position"
+        )
 
     async def entries(self, account_id: str, order_id: str, page_size: int, token: str) -> tuple[Sequence[db.Row], str]:
-        limit, start = _page(page_size, token)
+        limit, start = pages.size(page_size), pages.key("ListEntries", token, START)
         rows = await self._pool.fetch(SQL.list_entries, account_id, order_id, *start, limit)
-        return rows, _next(rows, limit, "log_partition", "position", "leg")
+        return rows, _next("ListEntries", rows, limit, "log_partition", "position", "leg")
 
     async def tail(self, after: int) -> AsyncIterator[list[tuple[db.Row, list[db.Row]]]]:
         """Transactions with their entries, from the row after `after`, for ever."""
@@ -60,14 +61,5 @@ class Reads:
         return [(row, legs[row["position"]]) for row in rows]
 
 
-def _page(page_size: int, token: str) -> tuple[int, Cursor]:
-    try:
-        return size(page_size), decode(token, START)
-    except InvalidToken as problem:
-        raise refuse(Reason.INVALID_PAGE_TOKEN, str(problem)) from None
-    except ValueError as problem:
-        raise refuse(Reason.INVALID_PAGE_SIZE, str(problem)) from None
-
-
-def _next(rows: Sequence[db.Row], limit: int, *columns: str) -> str:
-    return encode(tuple(rows[-1][column] for column in columns)) if len(rows) == limit else ""
+def _next(of: str, rows: Sequence[db.Row], limit: int, *columns: str) -> str:
+    return pages.token(of, tuple(rows[-1][column] for column in columns)) if len(rows) == limit else ""

@@ -93,8 +93,8 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         return pb.GetPositionsResponse(positions=encode.positions(account), as_of_position=position)
 
     async def GetHold(self, request: pb.GetHoldRequest, context: Context) -> pb.GetHoldResponse:
-        hold = await self._reads.hold(request.account_id, request.idempotency_key)
-        return pb.GetHoldResponse(hold=encode.hold(hold))
+        hold, trace_id = await self._reads.hold(request.account_id, request.idempotency_key)
+        return pb.GetHoldResponse(hold=encode.hold(hold), trace_id=trace_id.hex())
 
     async def ListHolds(self, request: pb.ListHoldsRequest, context: Context) -> pb.ListHoldsResponse:
         holds, token = await self._reads.holds(

@@ -9,8 +9,6 @@ from runtime.errors import Refusal
 STATUS: Final = {
     "UNKNOWN_SYMBOL": StatusCode.NOT_FOUND,
     "FEED_NOT_READY": StatusCode.UNAVAILABLE,  # which symbols exist is not known yet: ask again
-    "INVALID_PAGE_SIZE": StatusCode.INVALID_ARGUMENT,
-    "INVALID_PAGE_TOKEN": StatusCode.INVALID_ARGUMENT,
 }
 
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import grpc
 
-from marketdata import paging
 from marketdata.book import Quote
 from marketdata.instruments import Instrument, page_after
 from marketdata.plant import Plant
@@ -14,10 +13,9 @@ from marketdata.reasons import refusal
 from marketdata.subscribers import Subscribers
 from openbell.marketdata.v1 import marketdata_pb2 as pb
 from openbell.marketdata.v1 import marketdata_pb2_grpc
+from runtime import pages
 
 HEARTBEAT_SECONDS: Final = 1.0
-PAGE_SIZE: Final = 50
-PAGE_SIZE_MAX: Final = 500
 
 _SERVICE: Final = "/openbell.marketdata.v1.MarketDataService/"
 SCOPES: Final = {_SERVICE + method: "read" for method in ("GetQuote", "SubscribeQuotes", "ListInstruments")}
@@ -48,14 +46,13 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
                 yield self._update(await subscription.changes(HEARTBEAT_SECONDS))
 
     async def ListInstruments(self, request: pb.ListInstrumentsRequest, context: Context) -> pb.ListInstrumentsResponse:
-        if not 0 <= request.page_size <= PAGE_SIZE_MAX:
-            raise refusal("INVALID_PAGE_SIZE", f"page_size must be 1 to {PAGE_SIZE_MAX}, or 0 for {PAGE_SIZE}")
-        after = _last_symbol(request.page_token)
+        size = pages.size(request.page_size)
+        (after,) = pages.key("ListInstruments", request.page_token, ("",))
         self._require_ready()
-        page, more = page_after(self._plant.market.listings, after, request.page_size or PAGE_SIZE)
+        page, more = page_after(self._plant.market.listings, str(after), size)
         return pb.ListInstrumentsResponse(
             instruments=[_instrument(instrument) for instrument in page],
-            next_page_token=paging.page_token(page[-1].symbol) if more else "",
+            next_page_token=pages.token("ListInstruments", (page[-1].symbol,)) if more else "",
         )
 
     def _require_known(self, symbols: Iterable[str]) -> None:
@@ -74,13 +71,6 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
 
     def _update(self, symbols: Iterable[str]) -> pb.SubscribeQuotesResponse:
         return pb.SubscribeQuotesResponse(quotes=[self._quote(symbol) for symbol in symbols])
-
-
-def _last_symbol(page_token: str) -> str:
-    try:
-        return paging.last_symbol(page_token) if page_token else ""
-    except ValueError:
-        raise refusal("INVALID_PAGE_TOKEN", "the page token is not one that ListInstruments gave") from None
 
 
 def _encode(quote: Quote) -> pb.Quote:

@@ -42,8 +42,8 @@ class Holds:
             raise _told(from_rpc(error)) from None
         return _held(response.hold)
 
-    async def find(self, account_id: str, key: str, seconds: float) -> Held | None:
-        """The open hold made under `key`; None if that attempt was refused, or its hold is released."""
+    async def find(self, account_id: str, key: str, seconds: float) -> tuple[Held, bytes] | None:
+        """The open hold made under `key`, and its trace id; None if that attempt was refused, or its hold released."""
         request = pb.GetHoldRequest(account_id=account_id, idempotency_key=key)
         try:
             response = await self._stub.GetHold(request, metadata=connect.metadata(self._token), timeout=seconds)
@@ -51,7 +51,9 @@ class Holds:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 return None
             raise _told(from_rpc(error)) from None
-        return _held(response.hold) if response.hold.state == pb.HOLD_STATE_OPEN else None
+        if response.hold.state != pb.HOLD_STATE_OPEN:
+            return None
+        return _held(response.hold), bytes.fromhex(response.trace_id)
 
     async def open_between(self, after_ns: int, before_ns: int, seconds: float) -> list[Held]:
         """Every open hold made in that time."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from oms.reasons import Reason, refuse
+from runtime.units import to_decimal
 
 QUANTITY_MAX = 10**9
 VALUE_MAX = 10**15  # 100 billion dollars
@@ -223,7 +224,7 @@ def _check_price(ask: Ask, instrument: Instrument) -> None:
     if ask.limit_price % instrument.tick:
         raise refuse(
             Reason.PRICE_OFF_TICK,
-            f"limit_price must be a multiple of {instrument.tick}/10,000 dollar",
+            f"limit_price must be a multiple of {to_decimal(instrument.tick)}",
             tick=str(instrument.tick),
         )
     _check_value(ask.quantity, ask.limit_price)

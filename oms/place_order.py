@@ -39,7 +39,7 @@ class PlaceOrder:
         try:
             instrument = check(ask, self._prices.instruments, self._market_open(received_at_ns))
             price = self._price(ask, instrument, received_at_ns)
-            held, price = await self._hold(ask, instrument, price, request_hash, trace, seconds)
+            held, price, trace = await self._hold(ask, instrument, price, request_hash, trace, seconds)
         except Known as known:
             return known.order
         except Refusal as refusal:
@@ -74,8 +74,11 @@ class PlaceOrder:
         request_hash: bytes,
         trace: telemetry.Trace,
         seconds: float | None,
-    ) -> tuple[Held, int]:
-        """(hold, price to route at): a new hold, or the one an earlier attempt left. Known if that one succeeded."""
+    ) -> tuple[Held, int, telemetry.Trace]:
+        """(hold, price to route at, trace): a new hold, or the one an earlier attempt left, with the trace it began.
+
+        Known if that attempt succeeded.
+        """
         deadline = min(seconds or HOLD_SECONDS_MAX, HOLD_SECONDS_MAX)
         asset, amount = hold_of(ask, price)
         for attempt in range(ATTEMPTS_MAX):
@@ -83,9 +86,8 @@ class PlaceOrder:
             key = f"{ask.client_order_id}/{attempt}"
             traceparent = telemetry.format_traceparent(trace.trace_id, telemetry.span_id("accept", order_id))
             try:
-                return await self._holds.place(
-                    ask.account_id, key, order_id, asset, amount, traceparent, deadline
-                ), price
+                held = await self._holds.place(ask.account_id, key, order_id, asset, amount, traceparent, deadline)
+                return held, price, trace
             except Refusal as refusal:
                 if refusal.reason != Reason.KEY_REUSED:
                     raise
@@ -93,10 +95,19 @@ class PlaceOrder:
             if answer is not None:
                 raise Known(_order(answer))
             left = await self._holds.find(ask.account_id, key, deadline)
-            adopted = left and adopted_price(ask, instrument.tick, left.asset, left.amount, price)
-            if left and adopted:
-                return left, adopted
+            adopted = left and self._adopt(ask, instrument, price, *left, trace)
+            if adopted:
+                return adopted
         raise Unknown("too many earlier attempts under this key; use another client_order_id")
+
+    def _adopt(
+        self, ask: Ask, instrument: Instrument, price: int, held: Held, trace_id: bytes, trace: telemetry.Trace
+    ) -> tuple[Held, int, telemetry.Trace] | None:
+        """The order goes on in the trace that its hold is in; a retry that started another one joins it there."""
+        adopted = adopted_price(ask, instrument.tick, held.asset, held.amount, price)
+        if adopted is None:
+            return None
+        return held, adopted, trace if trace.trace_id == trace_id else telemetry.Trace(trace_id, None)
 
 
 class Known(Exception):

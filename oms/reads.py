@@ -6,9 +6,8 @@ from oms.config import Config
 from oms.orders import Order
 from oms.reasons import Reason, refuse
 from oms.writer import SQL, read_order
-from runtime import db, log
+from runtime import db, log, pages
 from runtime.auth import Caller
-from runtime.pages import InvalidToken, decode, encode, size
 
 NEWEST = (2**63 - 1,)
 
@@ -26,14 +25,9 @@ class Reads:
 
     async def orders(self, account_id: str, page_size: int, token: str) -> tuple[list[Order], str]:
         """Newest first, and the token of the next page."""
-        try:
-            limit, (before,) = size(page_size), decode(token, NEWEST)
-        except InvalidToken as problem:
-            raise refuse(Reason.INVALID_PAGE_TOKEN, str(problem)) from None
-        except ValueError as problem:
-            raise refuse(Reason.INVALID_PAGE_SIZE, str(problem)) from None
+        limit, (before,) = pages.size(page_size), pages.key("ListOrders", token, NEWEST)
         rows = await self._pool.fetch(SQL.list_orders, account_id, before, limit)
-        following = encode((rows[-1]["accepted_position"],)) if len(rows) == limit else ""
+        following = pages.token("ListOrders", (rows[-1]["accepted_position"],)) if len(rows) == limit else ""
         return [read_order(row) for row in rows], following
 
     def tail(self, after: int) -> AsyncIterator[Sequence[db.Row]]:

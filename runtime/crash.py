@@ -1,7 +1,8 @@
-"""Named points at which a test lets a process die as by kill -9, once per data directory.
+"""Named points at which a test lets a process die as by kill -9, once.
 
 OPENBELL_CRASH=ems.route_written openbell up: the process that reaches that point first dies there; a marker in the data
-directory keeps the restarted one alive.
+directory keeps the restarted one alive. OPENBELL_CRASH=@FILE: the point that FILE names at the moment; FILE is removed
+by the process that dies, so that one brokerage can be crashed many times.
 """
 
 import os
@@ -23,20 +24,37 @@ POINTS = frozenset(
 )
 
 _armed: str | None = None
-_marker = Path()
+_once = Path()  # exists once the armed point has been reached
+_named_by: Path | None = None
 
 
 def arm(data: Path) -> None:
     """Read once at start. ValueError for a point that does not exist: a test that cannot fail is none."""
-    global _armed, _marker
-    name = os.environ.get("OPENBELL_CRASH")
-    if name and name not in POINTS:
-        raise ValueError(f"OPENBELL_CRASH={name}: no such point; there are {', '.join(sorted(POINTS))}")
-    _marker = data / f"crashed-{name}"
-    _armed = name if name and not _marker.exists() else None
+    global _armed, _once, _named_by
+    given = os.environ.get("OPENBELL_CRASH", "")
+    if given.startswith("@"):
+        _named_by = Path(given[1:])
+    elif given:
+        if given not in POINTS:
+            raise ValueError(f"OPENBELL_CRASH={given}: no such point; there are {', '.join(sorted(POINTS))}")
+        _once = data / f"crashed-{given}"
+        _armed = None if _once.exists() else given
 
 
 def point(name: str) -> None:
+    """Costs two comparisons when nothing is armed."""
     if name == _armed:
-        _marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        _once.touch()
+    elif _named_by is None or not _claimed(_named_by, name):
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _claimed(named_by: Path, name: str) -> bool:
+    try:
+        if named_by.read_text().strip() != name:
+            return False
+        named_by.unlink()
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,37 +1,54 @@
-"""Keyset pages: a token is the key of the last row, so pages stay stable while rows are added."""
+"""Keyset pages: a token is the key of the last row shown, so pages stay stable while rows are added.
 
-import base64
+The check sum tells a token of the list asked for from a guess, a cut one, or one of another list. It is no secret:
+whoever forges a token that fits reads a page that he may read anyway.
+"""
+
 import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+from typing import Final
 
-SIZE_DEFAULT, SIZE_MAX = 50, 500
+from grpc import StatusCode
 
-Cursor = tuple[int, ...]
+from runtime.errors import Refusal
 
+SIZE_DEFAULT: Final = 50
+SIZE_MAX: Final = 500
+_CHECK_BYTES: Final = 8
 
-class InvalidToken(ValueError):
-    """A page token that this service did not make."""
+Key = tuple[int | str, ...]
 
 
 def size(asked: int) -> int:
-    """ValueError outside 0 (the default) to 500."""
+    """Rows of a page. Refusal INVALID_PAGE_SIZE outside 0 (the default) to 500."""
     if not 0 <= asked <= SIZE_MAX:
-        raise ValueError(f"page_size must be from 0 to {SIZE_MAX}, not {asked}")
+        raise Refusal(
+            "INVALID_PAGE_SIZE",
+            StatusCode.INVALID_ARGUMENT,
+            f"page_size must be 1 to {SIZE_MAX}, or 0 for {SIZE_DEFAULT}",
+        )
     return asked or SIZE_DEFAULT
 
 
-def encode(key: Cursor) -> str:
-    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+def token(of: str, key: Key) -> str:
+    text = json.dumps(key).encode()
+    return urlsafe_b64encode(_check(of, text) + text).decode()
 
 
-def decode(token: str, start: Cursor) -> Cursor:
-    """The key in `token`, or `start` if it is empty. InvalidToken unless it has the shape of `start`."""
-    if not token:
+def key(of: str, page_token: str, start: Key) -> Key:
+    """The key inside, or `start` for an empty token. Refusal INVALID_PAGE_TOKEN if it is not one of `of`."""
+    if not page_token:
         return start
     try:
-        key = json.loads(base64.urlsafe_b64decode(token.encode()))
-        fits = len(key) == len(start) and all(type(part) is int and abs(part) < 2**63 for part in key)
-    except (ValueError, TypeError):
-        fits = False
-    if not fits:
-        raise InvalidToken("the page token is not one of this list's")
-    return tuple(key)
+        raw = urlsafe_b64decode(page_token.encode("ascii"))
+        text = raw[_CHECK_BYTES:]
+        if raw[:_CHECK_BYTES] == _check(of, text) and urlsafe_b64encode(raw).decode() == page_token:
+            return tuple(json.loads(text))
+    except ValueError:
+        pass
+    raise Refusal("INVALID_PAGE_TOKEN", StatusCode.INVALID_ARGUMENT, f"the page token is not one that {of} gave")
+
+
+def _check(of: str, text: bytes) -> bytes:
+    return blake2b(of.encode() + b" " + text, digest_size=_CHECK_BYTES).digest()

@@ -60,6 +60,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._verifier = verifier
         self._scopes = {REFLECTION_METHOD: "read", **scopes}
         self._running: set[asyncio.Task[Any]] = set()
+        self._streams: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(self, continuation: Any, call: grpc.HandlerCallDetails) -> Any:
         handler = await continuation(call)
@@ -107,8 +108,17 @@ class Guard(grpc.aio.ServerInterceptor):
         if not task.cancelled():
             task.exception()  # a caller that left does not read it
 
+    def end_streams(self) -> None:
+        """Streams have no end of their own; a drain that waited for them would only wait."""
+        for task in self._streams:
+            task.cancel()
+
     def _stream(self, method: str, handler: Callable[..., Any]) -> Any:
         async def answer(request: Any, context: Context) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
             try:
                 self._admit(method, context)
                 async for response in handler(request, context):

@@ -1,5 +1,6 @@
 """A whole brokerage for a test: every process real, on ports and in a directory of its own."""
 
+import asyncio
 import json
 import os
 import random
@@ -9,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops import ports
+from ops import audit, ports, supervise
 from runtime.settings import Settings, load
 
 OPENBELL = Path(sys.prefix) / "bin" / "openbell"
@@ -101,7 +102,11 @@ class Brokerage:
         return {row["name"]: row for row in self.cli("status")["processes"]}
 
     def pid(self, name: str) -> int:
-        return int(until(lambda: self.processes()[name]["pid"], f"{name} has a pid"))
+        """Of the process that runs now, or is about to be started again."""
+        return int(until(lambda: self._pid(name), f"{name} has a pid"))
+
+    def _pid(self, name: str) -> int | None:
+        return next(process.pid for process in supervise.processes(self.data) if process.name == name)
 
     def kill(self, name: str) -> int:
         """SIGKILL. The supervisor starts it again; `until_up` waits for that. Answers the pid that was."""
@@ -111,16 +116,16 @@ class Brokerage:
 
     def until_restarted(self, name: str, old_pid: int) -> None:
         """Until another process does the work of the one that was killed."""
-        until(lambda: self.processes()[name]["pid"] not in (None, old_pid), f"{name} is started again", UP_SECONDS)
+        until(lambda: self._pid(name) not in (None, old_pid), f"{name} is started again", UP_SECONDS)
         self.until_up()
 
     def until_up(self) -> None:
         until(lambda: all(row["health"] == "ok" for row in self.processes().values()), "all are healthy", UP_SECONDS)
 
-    def audit(self) -> None:
-        """The auditor finds no violation; its rows are in the AssertionError otherwise."""
-        done = self.run("audit", "--json")
-        assert done.returncode == 0, f"openbell audit: {done.stdout}{done.stderr}"
+    def audit(self, acknowledged: Sequence[dict[str, Any]] = ()) -> None:
+        """What `openbell audit` does finds no violation; its rows are in the AssertionError otherwise."""
+        _, violations = asyncio.run(audit.until_clean(self.settings, list(acknowledged), audit.SETTLE_SECONDS))
+        assert not violations, violations[:10]
 
 
 def parse(text: str) -> Any:

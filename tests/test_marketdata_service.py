@@ -12,7 +12,6 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from marketdata import paging
 from marketdata.config import Config
 from marketdata.feed import Feed
 from marketdata.metrics import PlantCollector
@@ -24,7 +23,7 @@ from openbell.marketdata.v1.marketdata_pb2_grpc import (
     MarketDataServiceStub,
     add_MarketDataServiceServicer_to_server,
 )
-from runtime import auth, connect, serve
+from runtime import auth, connect, pages, serve
 from runtime.errors import from_rpc
 from runtime.settings import SettingsError
 from tests import itch_wire as wire
@@ -282,7 +281,10 @@ async def test_instruments_come_in_pages_by_symbol(running: Running) -> None:
     assert len((await running.instruments()).instruments) == 2
 
 
-@pytest.mark.parametrize("token", ["x", "AAPL", "é", paging.page_token("AAPL")[:-1], paging.page_token("AAPL") + "A"])
+@pytest.mark.parametrize(
+    "token",
+    ["x", "AAPL", "é", pages.token("ListInstruments", ("AAPL",))[:-1], pages.token("ListInstruments", ("AAPL",)) + "A"],
+)
 async def test_a_page_token_of_ones_own_making_is_refused(running: Running, token: str) -> None:
     await running.open()
     with refused("INVALID_PAGE_TOKEN", grpc.StatusCode.INVALID_ARGUMENT):

@@ -54,7 +54,8 @@ LEFT JOIN log_heads h ON h.log = 'transactions' AND h.log_partition = $2
 WHERE a.account_id = $1
 
 -- name: hold_by_key
-SELECT * FROM holds WHERE account_id = $1 AND idempotency_key = $2
+SELECT holds.*, t.trace_id FROM holds JOIN transactions t USING (log_partition, position)
+WHERE holds.account_id = $1 AND idempotency_key = $2
 
 -- name: list_holds
 SELECT * FROM holds

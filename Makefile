@@ -1,0 +1,60 @@
+# make run: a fresh machine to a running brokerage, with one order bought and sold. make test: all that CI runs.
+
+BIN := .venv/bin
+STAMP := .venv/.set-up
+PROTOS := $(shell cd protos && find openbell -name '*.proto' | LC_ALL=C sort)
+GENERATED := -name '*_pb2.py' -o -name '*_pb2.pyi' -o -name '*_pb2_grpc.py' -o -name '*_pb2_grpc.pyi'
+# $(call generate,DIR): the code of protos/, into DIR, which exists.
+generate = $(BIN)/python -m grpc_tools.protoc -Iprotos \
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	--python_out=$(1) --mypy_out=quiet:$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS:%=protos/%)
+
+.PHONY: run test setup lint types imports drift proto-lint tests proto lock
+
+run: setup
+	@$(BIN)/openbell up
+	@$(BIN)/openbell demo
+
+test: lint types imports drift proto-lint tests
+
+setup: $(STAMP)
+
+$(STAMP): uv.lock pyproject.toml deploy/setup deploy/uv.txt
+	@deploy/setup
+	@touch $@
+
+lint: setup
+	@echo '== format and lint'
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+
+types: setup
+	@echo '== types'
+	@$(BIN)/mypy
+
+imports: setup
+	@echo '== import contracts'
+	@$(BIN)/lint-imports --no-cache
+
+drift: setup
+	@echo '== generated code is that of protos/ (if not: make proto)'
+	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+	$(call generate,$$new); \
+	(cd protos && find openbell $(GENERATED)) | LC_ALL=C sort >"$$new/committed"; \
+	(cd "$$new" && find openbell -type f) | LC_ALL=C sort >"$$new/generated"; \
+	diff "$$new/committed" "$$new/generated"; \
+	while read -r file; do diff -u "protos/$$file" "$$new/$$file"; done <"$$new/generated"
+
+proto-lint: setup
+	@echo '== protos'
+	@cd protos && ../$(BIN)/buf lint
+
+tests: setup
+	@echo '== tests'
+	@$(BIN)/pytest
+
+proto: setup
+	@$(call generate,protos)
+
+lock:
+	@$(BIN)/uv lock

@@ -1,0 +1,5 @@
+-- name: database_exists
+SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'openbell')
+
+-- name: create_database
+CREATE DATABASE openbell

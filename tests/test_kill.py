@@ -1,0 +1,67 @@
+"""Kill -9 any one process, or any process at a named point: the orders under way end, each executed once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from runtime import crash
+from tests.brokerage import Brokerage, until
+from tests.customer import Customer
+
+pytestmark = pytest.mark.brokerage
+
+PROCESSES = ["postgres", "venue", "engine", "ems", "ledger", "oms", "marketdata", "tracer"]
+
+
+@pytest.fixture(scope="module")
+def sturdy() -> Iterator[Brokerage]:
+    """One that is killed again and again; OPENBELL_CRASH=@FILE lets a test arm one point after another."""
+    directory = Path("/tmp") / f"openbell-crash-{id(object())}"
+    made = Brokerage(OPENBELL_CRASH=f"@{directory}")
+    made.crash_file = directory  # type: ignore[attr-defined]
+    yield made
+    made.remove()
+
+
+def place_in_background(customer: Customer, count: int) -> Thread:
+    thread = Thread(target=customer.place_many, args=(count,))
+    thread.start()
+    return thread
+
+
+def finish(customer: Customer, placing: Thread, count: int) -> None:
+    """All orders answered, filled, posted; nothing lost, doubled or stuck."""
+    placing.join(90)
+    assert not placing.is_alive()
+    until(lambda: customer.shares() == count, f"{count} shares are in the ledger, not {customer.shares()}", 60)
+    customer.audit()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_orders_under_way_end_when_a_process_is_killed(sturdy: Brokerage, name: str) -> None:
+    customer = Customer(sturdy)
+    placing = place_in_background(customer, 60)
+    until(lambda: customer.shares() > 3, "orders flow")
+    old_pid = sturdy.kill(name)
+    sturdy.until_restarted(name, old_pid)
+    finish(customer, placing, 60)
+
+
+@pytest.mark.parametrize("point", sorted(crash.POINTS))
+def test_orders_under_way_end_when_a_process_dies_at_a_point(sturdy: Brokerage, point: str) -> None:
+    customer = Customer(sturdy)
+    armed: Path = sturdy.crash_file  # type: ignore[attr-defined]
+    armed.write_text(point)
+    placing = place_in_background(customer, 20)
+    until(lambda: not armed.exists(), f"a process reaches {point}")
+    finish(customer, placing, 20)
+    sturdy.until_up()
+
+
+def test_a_crash_point_named_by_the_environment_fires_once(new_brokerage) -> None:  # type: ignore[no-untyped-def]
+    brokerage = new_brokerage(OPENBELL_CRASH="oms.order_committed")
+    customer = Customer(brokerage)
+    customer.until_filled(*customer.place_many(3))
+    assert (brokerage.data / "crashed-oms.order_committed").exists()
