@@ -18,7 +18,7 @@ from openbell.ledger.v1 import ledger_pb2 as pb
 from openbell.ledger.v1 import ledger_pb2_grpc
 from runtime import auth, telemetry
 from runtime.batch import Batcher
-from runtime.serve import Context, traceparent
+from runtime.serve import Context
 
 SERVICE = "/openbell.ledger.v1.LedgerService/"
 SCOPES = {
@@ -75,7 +75,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
     async def _do(self, request: Any, scope: str, command: commands.Command, context: Context) -> bytes:
         if not request.idempotency_key:
             raise refuse(Reason.MISSING_KEY, "idempotency_key is missing")
-        trace = telemetry.parse_traceparent(traceparent(context))
+        trace = telemetry.current.get()
         return await self._writer.submit(
             Request(scope, request.idempotency_key, _hash(request), command, trace.trace_id, time.time_ns())
         )

@@ -18,17 +18,17 @@ class Accounts:
         self._metadata = connect.metadata(token)
         self._customers: dict[str, str] = {}
 
-    async def check(self, account_id: str, caller: Caller) -> str:
-        """The account's customer. Refusal unless the caller may use it."""
-        customer_id = self._customers.get(account_id) or await self._ask(account_id)
+    async def check(self, account_id: str, caller: Caller, seconds: float | None) -> str:
+        """The account's customer. Refusal unless the caller may use it, or if the ledger does not answer in time."""
+        customer_id = self._customers.get(account_id) or await self._ask(account_id, seconds)
         if not caller.may_use(customer_id):
             raise refuse(Reason.ACCOUNT_NOT_YOURS, f"{account_id} is not yours", account_id=account_id)
         return customer_id
 
-    async def _ask(self, account_id: str) -> str:
+    async def _ask(self, account_id: str, seconds: float | None) -> str:
         request = ledger_pb2.GetAccountRequest(account_id=account_id)
         try:
-            response = await self._stub.GetAccount(request, metadata=self._metadata, timeout=ANSWER_SECONDS)
+            response = await self._stub.GetAccount(request, metadata=self._metadata, timeout=seconds or ANSWER_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _told(from_rpc(error), account_id) from None
         if len(self._customers) >= REMEMBERED_MAX:

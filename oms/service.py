@@ -13,7 +13,7 @@ from oms.reasons import Reason, refuse
 from openbell.oms.v1 import oms_pb2 as pb
 from openbell.oms.v1 import oms_pb2_grpc
 from runtime import auth, telemetry
-from runtime.serve import Context, traceparent
+from runtime.serve import Context
 
 SERVICE = "/openbell.oms.v1.OmsService/"
 SCOPES = {
@@ -42,10 +42,9 @@ class OmsService(oms_pb2_grpc.OmsServiceServicer):
             request.time_in_force or TimeInForce.DAY,
         )
         check_key(ask)
-        customer_id = await self._accounts.check(ask.account_id, auth.current.get())
+        customer_id = await self._accounts.check(ask.account_id, auth.current.get(), context.time_remaining())
         request_hash = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-        trace = telemetry.parse_traceparent(traceparent(context))
-        order = await self._place(ask, customer_id, request_hash, trace, context.time_remaining())
+        order = await self._place(ask, customer_id, request_hash, telemetry.current.get(), context.time_remaining())
         return pb.PlaceOrderResponse(order=encode.order(order))
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> pb.CancelOrderResponse:
@@ -58,7 +57,7 @@ class OmsService(oms_pb2_grpc.OmsServiceServicer):
         return pb.GetOrderResponse(order=encode.order(await self._reads.order(request.order_id, auth.current.get())))
 
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Context) -> pb.ListOrdersResponse:
-        await self._accounts.check(request.account_id, auth.current.get())
+        await self._accounts.check(request.account_id, auth.current.get(), context.time_remaining())
         orders, following = await self._reads.orders(request.account_id, request.page_size, request.page_token)
         return pb.ListOrdersResponse(orders=[encode.order(order) for order in orders], next_page_token=following)
 

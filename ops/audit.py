@@ -6,6 +6,7 @@ audit looks again until it is clean or has waited long enough.
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ SQL = db.Queries(Path(__file__).parent / "sql" / "audit.sql")
 SETTLE_SECONDS = 10
 POLL_SECONDS = 0.3
 SHOWN_MAX = 20
+SPACE = re.compile(r"\s*")
 
 INVARIANTS = {
     "I1": "no order is executed twice",
@@ -40,7 +42,8 @@ INVARIANTS = {
 }
 
 Acknowledged = Annotated[
-    Path | None, typer.Option("--acknowledged", help="JSON lines: answers that a client kept (orders, deposits).")
+    Path | None,
+    typer.Option("--acknowledged", help="Answers that a client kept: JSON, one after another."),
 ]
 Settle = Annotated[int, typer.Option("--settle-seconds", help="How long what is on its way may take.")]
 
@@ -138,10 +141,17 @@ def _journal(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_acknowledged(path: Path) -> list[dict[str, Any]]:
+    """JSON objects one after another, as commands with --json print them."""
+    decoder, kept, end = json.JSONDecoder(), [], 0
     try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        text = path.read_text().strip()
+        while end < len(text):
+            row, end = decoder.raw_decode(text, end)
+            kept.append(row)
+            end = SPACE.match(text, end).end()  # type: ignore[union-attr]  # matches nothing as well
     except (OSError, ValueError) as problem:
-        raise Failure(f"cannot read {path}: {problem}; it must hold one JSON object a line") from None
+        raise Failure(f"cannot read {path}: {problem}; it must hold JSON objects one after another") from None
+    return kept
 
 
 def _violations(invariant: str, what: str, rows: Iterable[Any]) -> list[Violation]:

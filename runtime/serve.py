@@ -81,6 +81,7 @@ class Guard(grpc.aio.ServerInterceptor):
         caller = self._verifier.caller(str(metadata.get("authorization", "")))
         auth.require_scope(caller, self._scopes.get(method), method)
         auth.current.set(caller)
+        telemetry.enter(traceparent(context))
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise Refusal("DEADLINE_PAST", grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline had passed on arrival")

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import secrets
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from prometheus_client import start_http_server
@@ -16,6 +18,21 @@ class Trace:
 
     trace_id: bytes  # 16 bytes
     parent_span_id: bytes | None  # 8 bytes
+
+
+current: ContextVar[Trace] = ContextVar("trace")
+
+
+def enter(header: str | None) -> None:
+    """Sets the trace of the call under way: the caller's, or a new one. Its id is on every line the call logs."""
+    current.set(parse_traceparent(header))
+
+
+def _add_trace_id(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    trace = current.get(None)
+    if trace is not None:
+        event["trace_id"] = trace.trace_id.hex()
+    return event
 
 
 def span_id(kind: str, entity_id: str) -> bytes:
@@ -44,6 +61,7 @@ def setup_logs(service: str) -> None:
     """JSON lines on standard error: structlog's own and those of the libraries that use logging."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
