@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 
 import asyncpg
 import grpc
@@ -29,7 +30,7 @@ def test_what_is_no_amount_is_a_value_error(text: str) -> None:
         units.to_units(text)
 
 
-@given(st.lists(st.integers(0, 2**62), min_size=2, max_size=2, unique=True))
+@given(st.lists(st.integers(0, 2**49), min_size=2, max_size=2, unique=True))
 def test_ids_sort_by_time_and_fit_clordid(times: list[int]) -> None:
     early, late = (ids.new_order_id(now * 1_000_000) for now in sorted(times))
     assert early < late
@@ -185,7 +186,7 @@ class Source:
         task = asyncio.create_task(log.follow("test", self.subscribe, self.load_cursor, self.apply))
         try:
             async with asyncio.timeout(5):
-                while self.cursor < last:
+                while self.cursor < last:  # noqa: ASYNC110  the cursor is what is tested
                     await asyncio.sleep(0.01)
         finally:
             task.cancel()
@@ -203,7 +204,7 @@ async def test_a_reader_refuses_a_gap() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await source.follow_until(5)
-    assert source.cursor == 2
+    assert not {4, 5} & set(source.applied)
 
 
 async def test_a_reader_whose_effect_failed_starts_again_at_its_cursor() -> None:
@@ -233,14 +234,11 @@ async def test_the_older_of_two_writers_is_fenced_off(database: Database) -> Non
     await connection.close()
 
 
-async def test_a_migration_that_was_edited_is_refused(
-    database: Database, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    directory = tmp_path_factory.mktemp("migrations")
-    file = directory / "9000_extra.sql"
+async def test_a_migration_that_was_edited_is_refused(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "9000_extra.sql"
     file.write_text("CREATE TABLE extra (number int); GRANT SELECT ON extra TO :service;")
-    await db.migrate(database.admin_url, "oms", "test", [directory])
-    await db.migrate(database.admin_url, "oms", "test", [directory])
+    await db.migrate(database.admin_url, "oms", "test", [tmp_path])
+    await db.migrate(database.admin_url, "oms", "test", [tmp_path])
     file.write_text("CREATE TABLE extra (number bigint);")
     with pytest.raises(ValueError, match="edited"):
-        await db.migrate(database.admin_url, "oms", "test", [directory])
+        await db.migrate(database.admin_url, "oms", "test", [tmp_path])
