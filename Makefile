@@ -9,7 +9,7 @@ generate = $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	--python_out=$(1) --mypy_out=quiet:$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS:%=protos/%)
 
-.PHONY: run test setup lint types imports drift proto-lint tests proto lock
+.PHONY: run test setup lint types imports drift proto-lint tests proto baseline lock
 
 run: setup
 	@$(BIN)/openbell up
@@ -46,8 +46,8 @@ drift: setup
 	while read -r file; do diff -u "protos/$$file" "$$new/$$file"; done <"$$new/generated"
 
 proto-lint: setup
-	@echo '== protos'
-	@cd protos && ../$(BIN)/buf lint
+	@echo '== protos: lint, and nothing of baseline.binpb renamed or removed (added to: make baseline)'
+	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against baseline.binpb
 
 tests: setup
 	@echo '== tests'
@@ -55,6 +55,9 @@ tests: setup
 
 proto: setup
 	@$(call generate,protos)
+
+baseline: proto-lint
+	@cd protos && ../$(BIN)/buf build --exclude-source-info -o baseline.binpb
 
 lock:
 	@$(BIN)/uv lock

@@ -65,12 +65,15 @@ def openbell(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 class Brokerage:
     """Started at once; `down` ends it, `remove` its directory too."""
 
-    def __init__(self, config: str = "", **environment: str) -> None:
+    def __init__(self, config: str = "", *, crashes: bool = False, **environment: str) -> None:
         self.directory = new_directory()
         self.data = self.directory / "data"
         self.port_base = free_port_base()
         self._config = self.directory / "openbell.toml"
         self._config.write_text(config)
+        self.crash_file = self.directory / "crash"  # with `crashes`: where a process dies next
+        if crashes:
+            environment["OPENBELL_CRASH"] = f"@{self.crash_file}"
         self.up(**environment)
 
     @property

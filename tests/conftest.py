@@ -28,7 +28,7 @@ def new_brokerage() -> Iterator[Callable[..., Brokerage]]:
     made: list[Brokerage] = []
 
     def make(config: str = "", **environment: str) -> Brokerage:
-        made.append(Brokerage(config, **environment))
+        made.append(Brokerage(config, crashes=False, **environment))
         return made[-1]
 
     yield make

@@ -1,14 +1,16 @@
 """Kill -9 any one process, or any process at a named point: the orders under way end, each executed once."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from threading import Thread
 
 import pytest
 
+from openbell.fix.v1 import fix_pb2
+from openbell.ledger.v1 import ledger_pb2
+from ops.client import Client
 from runtime import crash
 from tests.brokerage import Brokerage, until
-from tests.customer import Customer
+from tests.customer import DOLLAR, Customer
 
 pytestmark = pytest.mark.brokerage
 
@@ -18,9 +20,7 @@ PROCESSES = ["postgres", "venue", "engine", "ems", "ledger", "oms", "marketdata"
 @pytest.fixture(scope="module")
 def sturdy() -> Iterator[Brokerage]:
     """One that is killed again and again; OPENBELL_CRASH=@FILE lets a test arm one point after another."""
-    directory = Path("/tmp") / f"openbell-crash-{id(object())}"
-    made = Brokerage(OPENBELL_CRASH=f"@{directory}")
-    made.crash_file = directory  # type: ignore[attr-defined]
+    made = Brokerage(crashes=True)
     yield made
     made.remove()
 
@@ -52,7 +52,7 @@ def test_orders_under_way_end_when_a_process_is_killed(sturdy: Brokerage, name: 
 @pytest.mark.parametrize("point", sorted(crash.POINTS))
 def test_orders_under_way_end_when_a_process_dies_at_a_point(sturdy: Brokerage, point: str) -> None:
     customer = Customer(sturdy)
-    armed: Path = sturdy.crash_file  # type: ignore[attr-defined]
+    armed = sturdy.crash_file
     armed.write_text(point)
     placing = place_in_background(customer, 20)
     until(lambda: not armed.exists(), f"a process reaches {point}")
@@ -60,8 +60,23 @@ def test_orders_under_way_end_when_a_process_dies_at_a_point(sturdy: Brokerage, 
     sturdy.until_up()
 
 
-def test_a_crash_point_named_by_the_environment_fires_once(new_brokerage) -> None:  # type: ignore[no-untyped-def]
+def test_a_crash_point_named_by_the_environment_fires_once(new_brokerage: Callable[..., Brokerage]) -> None:
     brokerage = new_brokerage(OPENBELL_CRASH="oms.order_committed")
     customer = Customer(brokerage)
     customer.until_filled(*customer.place_many(3))
     assert (brokerage.data / "crashed-oms.order_committed").exists()
+
+
+def test_a_hold_whose_order_never_came_is_released(new_brokerage: Callable[..., Brokerage]) -> None:
+    brokerage = new_brokerage("[oms]\norphan_hold_seconds = 1.0\nsweep_seconds = 0.3\n")
+    customer = Customer(brokerage)
+    oms = Client(brokerage.settings, "service:oms", ["hold"])
+    hold = ledger_pb2.HoldRequest(
+        account_id=customer.account, order_id="ord_x", asset="USD", amount=10_000, idempotency_key="lost/0"
+    )
+    oms.call(oms.ledger.Hold, hold)
+    resting = customer.place(limit=100 * DOLLAR)
+    until(lambda: customer.balances().held == 100 * DOLLAR, "the lost hold is released, the order's is not")
+    again = customer.place(key="lost")  # whoever asks again by that key gets an order of its own
+    customer.until_filled(again)
+    assert customer.get(resting.order_id).status == fix_pb2.ORD_STATUS_NEW
