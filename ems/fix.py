@@ -1,12 +1,13 @@
 """FIX 4.2 as text: requests out of routes, reports out of messages. Pure; the dialect is described in FIX.md."""
 
-import calendar
 import re
+from calendar import timegm
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
 
 from ems.routes import Route
+from runtime import calendar
 from runtime.units import MAX, to_decimal, to_units
 
 SOH: Final = "\x01"
@@ -189,7 +190,7 @@ def _execution_report(fields: Fields) -> Report:
         leaves_qty=_quantity(fields, 151),
         text=fields.get(58, "")[:TEXT_CHARACTERS_MAX],
         reject_reason=_small(fields, 103),
-        trade_date=_date(fields.get(75, "")),
+        trade_date=_trade_date(fields),
         transact_time_ns=to_ns(fields.get(60, "")),
         venue_received_ns=_optional(fields, VENUE_RECEIVED),
         venue_decided_ns=_optional(fields, VENUE_DECIDED),
@@ -201,6 +202,8 @@ def _execution_report(fields: Fields) -> Report:
 def _refuse_senseless(report: Report) -> None:
     if report.kind in ("FILL", "CORRECT") and not (report.last_shares and report.last_px):
         raise Unreadable(f"a {report.kind} without LastShares and LastPx")
+    if report.kind in ("FILL", "BUST", "CORRECT") and report.trade_date is None:
+        raise Unreadable(f"a {report.kind} whose trade date is not in the calendar")
     if report.kind in ("BUST", "CORRECT") and report.exec_ref_id is None:
         raise Unreadable(f"a {report.kind} without ExecRefID")
 
@@ -274,6 +277,23 @@ def _price(fields: Fields, tag: int) -> int:
         raise Unreadable(f"tag {tag} is no price: {problem}") from None
 
 
+def _trade_date(fields: Fields) -> date | None:
+    """TradeDate(75), else that of TransactTime(60), OrigSendingTime(122) or SendingTime(52).
+
+    The message's own time, which stays the same when it comes again; never the receipt's.
+    """
+    day = _date(fields.get(75, ""))
+    told_ns = next(filter(None, (to_ns(fields.get(tag, "")) for tag in (60, 122, 52))), None)
+    try:
+        if day is None and told_ns is not None:
+            day = calendar.trade_date(told_ns)
+        if day is not None:
+            calendar.is_exchange_day(day)  # ValueError outside the calendar: it could not be settled
+    except ValueError:
+        return None
+    return day
+
+
 def _date(text: str) -> date | None:
     """LocalMktDate, YYYYMMDD."""
     if not (len(text) == 8 and text.isascii() and text.isdecimal()):
@@ -294,5 +314,5 @@ def to_ns(text: str) -> int | None:
         date(int(year), int(month), int(day))
     except ValueError:
         return None
-    seconds = calendar.timegm((int(year), int(month), int(day), int(hour), int(minute), int(second)))
+    seconds = timegm((int(year), int(month), int(day), int(hour), int(minute), int(second)))
     return seconds * 1_000_000_000 + int(fraction.ljust(9, "0"))

@@ -29,7 +29,7 @@ async def main(settings: Settings) -> None:
 
     async def on_executions(partition: int, cursor: int, rows: executions.Rows) -> None:
         arrived_at_ns = time.time_ns()
-        await writer.submit(Facts(partition, cursor, [decode(row, arrived_at_ns) for row in rows]))
+        await writer.submit_fact(Facts(partition, cursor, [decode(row, arrived_at_ns) for row in rows]))
 
     def add(server: grpc.aio.Server) -> None:
         service = LedgerService(writer, Reads(pool, config, bell), config)

@@ -11,9 +11,8 @@ from datetime import date
 from enum import IntEnum
 
 from ledger.reasons import Reason, refuse
-from runtime.units import to_decimal
+from runtime.units import CASH, to_decimal
 
-USD = "USD"
 AMOUNT_MAX = 10**15  # 100 billion dollars: far from overflowing a bigint
 
 
@@ -112,16 +111,16 @@ class Account:
 
 
 def held_path(asset: str) -> str:
-    return "cash/held" if asset == USD else f"position/held/{asset}"
+    return "cash/held" if asset == CASH else f"position/held/{asset}"
 
 
 def owed_path(asset: str) -> str:
-    return "cash/owed" if asset == USD else f"position/owed/{asset}"
+    return "cash/owed" if asset == CASH else f"position/owed/{asset}"
 
 
 def available_paths(account: Account, asset: str) -> list[str]:
     """Where a hold draws, in order: unsettled cash first, earliest date first, so that settled stays withdrawable."""
-    if asset != USD:
+    if asset != CASH:
         return [f"position/available/{asset}"]
     return [*account.paths("cash/unsettled/"), "cash/settled"]
 
@@ -161,7 +160,7 @@ def _check_owes_nothing(account: Account) -> None:
 
 def deposit(account: Account, amount: int, house_id: str) -> tuple[Leg, ...]:
     check_amount(amount)
-    return Leg(house_id, "bank", USD, -amount), *credit(account, "cash/settled", USD, amount)
+    return Leg(house_id, "bank", CASH, -amount), *credit(account, "cash/settled", CASH, amount)
 
 
 def withdrawal(account: Account, amount: int, house_id: str) -> tuple[Leg, ...]:
@@ -170,8 +169,8 @@ def withdrawal(account: Account, amount: int, house_id: str) -> tuple[Leg, ...]:
     _check_owes_nothing(account)
     settled = account.amount("cash/settled")
     if amount > settled:
-        raise _insufficient(USD, settled, amount)
-    return Leg(account.account_id, "cash/settled", USD, -amount), Leg(house_id, "bank", USD, amount)
+        raise _insufficient(CASH, settled, amount)
+    return Leg(account.account_id, "cash/settled", CASH, -amount), Leg(house_id, "bank", CASH, amount)
 
 
 def hold(account: Account, asset: str, amount: int) -> tuple[tuple[Leg, ...], tuple[Draw, ...]]:
@@ -211,10 +210,10 @@ def buy(
 ) -> tuple[tuple[Leg, ...], Hold | None]:
     """A fill of a buy: cash to clearing, shares from street. A fact: never refused, see `_pay`."""
     cost = quantity * price
-    paid, after = _pay(account, held, USD, cost, quantity)
+    paid, after = _pay(account, held, CASH, cost, quantity)
     return (
         *paid,
-        Leg(house_id, f"clearing/{settles}", USD, cost),
+        Leg(house_id, f"clearing/{settles}", CASH, cost),
         Leg(house_id, f"street/{symbol}", symbol, -quantity),
         *credit(account, f"position/available/{symbol}", symbol, quantity),
     ), after
@@ -229,8 +228,8 @@ def sell(
     return (
         *paid,
         Leg(house_id, f"street/{symbol}", symbol, quantity),
-        Leg(house_id, f"clearing/{settles}", USD, -proceeds),
-        *credit(account, f"cash/unsettled/{settles}", USD, proceeds),
+        Leg(house_id, f"clearing/{settles}", CASH, -proceeds),
+        *credit(account, f"cash/unsettled/{settles}", CASH, proceeds),
     ), after
 
 
@@ -278,11 +277,11 @@ def _put_back(account: Account, held: Hold, back: Sequence[Draw]) -> tuple[Leg, 
 
 
 def _insufficient(asset: str, available: int, wanted: int) -> Exception:
-    reason = Reason.INSUFFICIENT_FUNDS if asset == USD else Reason.INSUFFICIENT_SHARES
-    show = to_decimal if asset == USD else str
+    reason = Reason.INSUFFICIENT_FUNDS if asset == CASH else Reason.INSUFFICIENT_SHARES
+    show, unit = (to_decimal, " dollars") if asset == CASH else (str, f" {asset}")
     return refuse(
         reason,
-        f"{show(wanted)} {asset} asked for, {show(available)} available",
+        f"{show(wanted)}{unit} asked for, {show(available)} available",
         asset=asset,
         available=str(available),
         wanted=str(wanted),

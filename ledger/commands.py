@@ -52,7 +52,11 @@ Command = OpenAccount | Deposit | Withdraw | PlaceHold | AdjustHold | ReleaseHol
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command with what makes it happen once. `scope` is where `key` is unique: the account, customer or hold."""
+    """A command with what makes it happen once.
+
+    `scope` is where `key` is unique: the command's kind, and the account, customer or hold. So a customer's keys, which
+    name holds, cannot stand in the way of an operator's.
+    """
 
     scope: str
     key: str
@@ -72,7 +76,7 @@ class Book:
     order_of: dict[str, str] = field(default_factory=dict)  # hold id -> order id
 
     def account(self, account_id: str) -> Account:
-        if account_id not in self.accounts:
+        if account_id not in self.accounts or account_id.startswith("house/"):
             raise refuse(Reason.UNKNOWN_ACCOUNT, f"there is no account {account_id}", account_id=account_id)
         return self.accounts[account_id]
 

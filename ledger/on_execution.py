@@ -76,7 +76,7 @@ def trade(book: Book, execution: Execution, cycle_days: int) -> Posting:
 
 def ended(hold: Hold, execution: Execution) -> Hold:
     """The hold, told how much its order has executed in all."""
-    return replace(hold, done_quantity=execution.cum_quantity)
+    return replace(hold, done_quantity=max(execution.cum_quantity, hold.done_quantity or 0))
 
 
 def release(book: Book, hold: Hold, execution: Execution, effective: date) -> Posting:

@@ -31,9 +31,9 @@ class Reads:
             raise refuse(Reason.UNKNOWN_HOLD, f"no hold was made under the key {key}", account_id=account_id, key=key)
         return read_hold(row), row["trace_id"]
 
-    async def holds(self, after_ns: int, before_ns: int, page_size: int, token: str) -> tuple[list[Hold], str]:
+    async def holds(self, before_ns: int, page_size: int, token: str) -> tuple[list[Hold], str]:
         limit, start = pages.size(page_size), pages.key("ListHolds", token, START)
-        rows = await self._pool.fetch(SQL.list_holds, after_ns, before_ns, *start, limit)
+        rows = await self._pool.fetch(SQL.list_holds, before_ns, *start, limit)
         return [read_hold(row) for row in rows], _next(
             "ListHolds", rows, limit, "created_at_ns", "log_partition", "position"
         )

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from ledger import commands, encode
-from ledger.accounts import USD, Account
+from ledger.accounts import Account
 from ledger.commands import Request
 from ledger.config import Config
 from ledger.reads import Reads
@@ -19,6 +19,7 @@ from openbell.ledger.v1 import ledger_pb2_grpc
 from runtime import auth, telemetry
 from runtime.batch import Batcher
 from runtime.serve import Context
+from runtime.units import CASH, is_symbol
 
 SERVICE = "/openbell.ledger.v1.LedgerService/"
 SCOPES = {
@@ -36,7 +37,6 @@ SCOPES = {
     f"{SERVICE}ListEntries": "read",
     f"{SERVICE}Subscribe": "log",
 }
-SYMBOL_MAX = 8
 
 
 class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
@@ -77,7 +77,14 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
             raise refuse(Reason.MISSING_KEY, "idempotency_key is missing")
         trace = telemetry.current.get()
         return await self._writer.submit(
-            Request(scope, request.idempotency_key, _hash(request), command, trace.trace_id, time.time_ns())
+            Request(
+                f"{type(command).__name__} {scope}",
+                request.idempotency_key,
+                _hash(request),
+                command,
+                trace.trace_id,
+                time.time_ns(),
+            )
         )
 
     async def GetAccount(self, request: pb.GetAccountRequest, context: Context) -> pb.GetAccountResponse:
@@ -97,9 +104,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         return pb.GetHoldResponse(hold=encode.hold(hold), trace_id=trace_id.hex())
 
     async def ListHolds(self, request: pb.ListHoldsRequest, context: Context) -> pb.ListHoldsResponse:
-        holds, token = await self._reads.holds(
-            request.created_after_ns, request.created_before_ns, request.page_size, request.page_token
-        )
+        holds, token = await self._reads.holds(request.created_before_ns, request.page_size, request.page_token)
         return pb.ListHoldsResponse(holds=[encode.hold(hold) for hold in holds], next_page_token=token)
 
     async def ListEntries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:
@@ -123,9 +128,8 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
 
 
 def _check_asset(asset: str) -> None:
-    known = asset == USD or (0 < len(asset) <= SYMBOL_MAX and asset.isascii() and asset.isalpha() and asset.isupper())
-    if not known:
-        raise refuse(Reason.INVALID_ASSET, f"{asset!r} is neither USD nor a symbol", asset=asset[:SYMBOL_MAX])
+    if asset != CASH and not is_symbol(asset):
+        raise refuse(Reason.INVALID_ASSET, f"{asset!r} is neither {CASH} nor a symbol", asset=asset)
 
 
 def _hash(request: Message) -> bytes:

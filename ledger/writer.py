@@ -70,7 +70,18 @@ class Writer(FencedWriter[Item, bytes]):
         answers = [self._decide(item, batch, known, head) for item in items]
         if batch.transactions or batch.commands or batch.holds or batch.cursors:
             await self._store(connection, head, batch)
+        for order in self._named(items):
+            if (hold := self._book.holds.get(order)) is not None and hold.released:
+                self._book.drop(hold)
         return answers
+
+    def _named(self, items: Sequence[Item]) -> set[str]:
+        """Orders whose holds the batch may touch."""
+        commands = [item.command for item in items if isinstance(item, Request)]
+        by_hold = {command.hold_id for command in commands if isinstance(command, AdjustHold | ReleaseHold)}
+        orders = {self._book.order_of[hold_id] for hold_id in by_hold if hold_id in self._book.order_of}
+        orders |= {command.order_id for command in commands if isinstance(command, PlaceHold)}
+        return orders | {row.order_id for item in items if isinstance(item, Facts) for row in item.executions}
 
     def committed(self, items: Sequence[Item]) -> None:
         if any(isinstance(item, Request) and isinstance(item.command, PlaceHold) for item in items):
@@ -90,7 +101,7 @@ class Writer(FencedWriter[Item, bytes]):
         wanted = {house(self._config.partition)}
         wanted |= {command.account_id for command in requests if isinstance(command, Deposit | Withdraw | PlaceHold)}
         wanted |= {execution.account_id for execution in executions}
-        wanted |= {hold.account_id for hold in self._book.holds.values()}
+        wanted |= {self._book.holds[order].account_id for order in self._named(items) if order in self._book.holds}
         await self._load_accounts(connection, sorted(wanted - self._book.accounts.keys()))
 
     async def _load_holds(self, connection: db.Connection, orders: set[str], places: list[tuple[int, int]]) -> None:
@@ -219,9 +230,6 @@ class Writer(FencedWriter[Item, bytes]):
             if any(row[1] == Kind.TRADE for row in batch.transactions):
                 crash.point("ledger.posting")
         head.position += len(batch.transactions)
-        for hold in batch.holds.values():
-            if hold.released:
-                self._book.drop(hold)
 
     async def _insert(self, connection: db.Connection, head: log.Head, batch: Batch) -> None:
         if batch.opened:
@@ -232,9 +240,9 @@ class Writer(FencedWriter[Item, bytes]):
             for row in await connection.fetch(SQL.insert_balances, *columns(new)):
                 batch.new_balances[row["account_id"], row["path"]][1].balance_id = row["balance_id"]
         if batch.transactions:
-            await connection.execute(SQL.insert_transactions, head.partition, *columns(batch.transactions))
             entries = [(row[0], row[1], row[2].balance_id, *row[3:]) for row in batch.entries]
             await connection.execute(SQL.insert_entries, head.partition, *columns(entries))
+            await connection.execute(SQL.insert_transactions, head.partition, *columns(batch.transactions))
         if batch.holds:
             await connection.execute(SQL.save_holds, json.dumps([_hold_row(hold) for hold in batch.holds.values()]))
         if batch.commands:

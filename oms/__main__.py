@@ -36,7 +36,7 @@ async def main(settings: Settings) -> None:
     prices = Prices(connect.channel(settings.address("marketdata")), token, config.quote_age_seconds_max)
 
     async def on_executions(partition: int, cursor: int, rows: executions.Rows) -> None:
-        await writer.submit(Facts(partition, cursor, [decode(row) for row in rows]))
+        await writer.submit_fact(Facts(partition, cursor, [decode(row) for row in rows]))
 
     def market_open(now_ns: int) -> bool:
         return calendar.is_open(now_ns, settings.session)

@@ -28,7 +28,8 @@ class Accounts:
     async def _ask(self, account_id: str, seconds: float | None) -> str:
         request = ledger_pb2.GetAccountRequest(account_id=account_id)
         try:
-            response = await self._stub.GetAccount(request, metadata=self._metadata, timeout=seconds or ANSWER_SECONDS)
+            deadline = min(seconds or ANSWER_SECONDS, ANSWER_SECONDS)
+            response = await self._stub.GetAccount(request, metadata=self._metadata, timeout=deadline)
         except grpc.aio.AioRpcError as error:
             raise _told(from_rpc(error), account_id) from None
         if len(self._customers) >= REMEMBERED_MAX:

@@ -6,6 +6,7 @@ the EMS knows the ClOrdID and sends it once.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -61,10 +62,12 @@ class HandOver:
             rows: Sequence[Any] = await self._pool.fetch(SQL.read_accepted, self._config.partition, after, limit)
             return rows
 
-        async for rows in log.tail(self._bell, read, after):
-            accepted = [command(row, self._config.send_within_seconds) for row in rows if row["order_id"]]
-            if accepted:
-                yield pb.SendRequest(partition=self._config.partition, commands=accepted)
+        # What this raised would reach the call's reader as its own cancellation: end the stream instead.
+        with suppress(*db.UNREACHABLE):
+            async for rows in log.tail(self._bell, read, after):
+                accepted = [command(row, self._config.send_within_seconds) for row in rows if row["order_id"]]
+                if accepted:
+                    yield pb.SendRequest(partition=self._config.partition, commands=accepted)
 
 
 def command(row: db.Row, send_within_seconds: int) -> pb.Command:

@@ -12,6 +12,13 @@ from runtime.errors import Refusal, from_rpc
 
 KEYED = [f"openbell.ledger.v1.LedgerService/{method}" for method in ("Hold", "AdjustHold", "Release")]
 ATTEMPTS_MAX = 20
+PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+}
 REFUSALS = {Reason.INSUFFICIENT_FUNDS, Reason.INSUFFICIENT_SHARES, Reason.ACCOUNT_OWES, Reason.UNKNOWN_ACCOUNT}
 
 
@@ -55,10 +62,10 @@ class Holds:
             return None
         return _held(response.hold), bytes.fromhex(response.trace_id)
 
-    async def open_between(self, after_ns: int, before_ns: int, seconds: float) -> list[Held]:
-        """Every open hold made in that time."""
+    async def open_before(self, before_ns: int, seconds: float) -> list[Held]:
+        """Every open hold made before that time."""
         found: list[Held] = []
-        request = pb.ListHoldsRequest(created_after_ns=after_ns, created_before_ns=before_ns, page_size=500)
+        request = pb.ListHoldsRequest(created_before_ns=before_ns, page_size=500)
         while True:
             page = await self._stub.ListHolds(request, metadata=connect.metadata(self._token), timeout=seconds)
             found += [_held(hold) for hold in page.holds]
@@ -80,4 +87,8 @@ def _told(refusal: Refusal) -> Refusal:
         return refusal
     if refusal.reason in REFUSALS:
         return refuse(Reason(refusal.reason), refusal.message, **refusal.metadata)
-    return refuse(Reason.LEDGER_UNAVAILABLE, f"the ledger does not answer ({refusal.reason}); try again in a moment")
+    if refusal.status in PASSING:
+        return refuse(
+            Reason.LEDGER_UNAVAILABLE, f"the ledger does not answer ({refusal.reason}); try again in a moment"
+        )
+    return refuse(Reason.LEDGER_REFUSED, f"the ledger refuses: {refusal.message}", ledger_reason=refusal.reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from oms.reasons import Reason, refuse
-from runtime.units import to_decimal
+from runtime.units import CASH, is_symbol, to_decimal
 
 QUANTITY_MAX = 10**9
 VALUE_MAX = 10**15  # 100 billion dollars
@@ -72,10 +72,14 @@ class Event(IntEnum):
 
     NEW = 1
     FILL = 2
+    DONE_FOR_DAY = 3  # moves nothing: the order goes on tomorrow, or an Expired follows
     CANCELED = 4
+    REPLACED = 5  # this and the pending ones answer requests that are not built yet
+    PENDING_CANCEL = 6
     REJECTED = 7
     PENDING_NEW = 8
     EXPIRED = 9
+    PENDING_REPLACE = 10
     STATUS = 11
     NOT_SENT = 14
 
@@ -133,37 +137,31 @@ class Order:
         return 0 if self.done else self.ask.quantity - self.cum_quantity
 
 
-# (done, event) -> done. FILL ends an order only once it is filled whole. Rows below the line are late realities: the
-# venue's messages crossed, or it traded on after it had answered otherwise; they are facts, and keep what ended it.
-_MOVES = {
-    (Done.NOT_DONE, Event.PENDING_NEW): Done.NOT_DONE,
-    (Done.NOT_DONE, Event.NEW): Done.NOT_DONE,
-    (Done.NOT_DONE, Event.STATUS): Done.NOT_DONE,
-    (Done.NOT_DONE, Event.FILL): Done.NOT_DONE,
-    (Done.NOT_DONE, Event.CANCELED): Done.CANCELED,
-    (Done.NOT_DONE, Event.REJECTED): Done.REJECTED,
-    (Done.NOT_DONE, Event.EXPIRED): Done.EXPIRED,
-    (Done.NOT_DONE, Event.NOT_SENT): Done.REJECTED,
-    # ---
-    **{(done, Event.STATUS): done for done in Done if done},
-    **{(done, Event.NEW): done for done in Done if done},
-    **{(done, Event.FILL): done for done in Done if done},
-    (Done.FILLED, Event.CANCELED): Done.FILLED,  # a cancel that came too late for the venue's own book
-    (Done.FILLED, Event.EXPIRED): Done.FILLED,
+_ENDS = {
+    Event.CANCELED: Done.CANCELED,
+    Event.REJECTED: Done.REJECTED,
+    Event.EXPIRED: Done.EXPIRED,
+    Event.NOT_SENT: Done.REJECTED,
+}
+# (done, event) -> done, for every pair. FILL ends an order only once it is filled whole. What comes after the end is a
+# late reality: messages crossed, or the venue traded on after it had answered otherwise. It is a fact, it counts its
+# fills, and it keeps what ended the order (`contradicts` tells which of them deserve an alarm).
+MOVES = {
+    **{(Done.NOT_DONE, event): _ENDS.get(event, Done.NOT_DONE) for event in Event},
+    **{(done, event): done for done in Done if done for event in Event},
 }
 # What leaves the venue's first answer outstanding.
 _KEEPS_PENDING = frozenset({Event.STATUS, Event.PENDING_NEW})
 
 
-class IllegalMove(Exception):
-    """An event that cannot happen to an order in its state. The log stops; nothing is guessed."""
+def contradicts(order: Order, event: Event) -> bool:
+    """Whether an order that is done is told another end, or filled after it: somebody has to look."""
+    return bool(order.done) and (event == Event.FILL or event in _ENDS)
 
 
 def move(order: Order, event: Event, quantity: int, price: int, text: str, now_ns: int) -> Order:
     """The order after one row of the execution log. `quantity` and `price` are those of a fill, else 0."""
-    done = _MOVES.get((order.done, event))
-    if done is None:
-        raise IllegalMove(f"{order.order_id} is {order.status.name}: {event.name} cannot follow")
+    done = MOVES[order.done, event]
     cum_quantity = order.cum_quantity + quantity
     if event == Event.FILL and not done and cum_quantity >= order.ask.quantity:
         done = Done.FILLED
@@ -178,12 +176,14 @@ def move(order: Order, event: Event, quantity: int, price: int, text: str, now_n
     )
 
 
-def check_key(ask: Ask) -> None:
-    """Without a usable key nothing can be stored, not even a refusal."""
+def check_names(ask: Ask) -> None:
+    """Without a usable key nothing can be stored, not even a refusal; and what is no symbol shall not be."""
     if not ask.client_order_id:
         raise refuse(Reason.MISSING_KEY, "client_order_id is missing")
     if len(ask.client_order_id) > KEY_CHARACTERS_MAX or not ask.client_order_id.isprintable():
         raise refuse(Reason.INVALID_KEY, f"client_order_id must be 1 to {KEY_CHARACTERS_MAX} printable characters")
+    if not is_symbol(ask.symbol):
+        raise refuse(Reason.INVALID_SYMBOL, f"{ask.symbol[:16]!r} is no symbol: one has capitals, as AAPL or BRK.B")
 
 
 def check(ask: Ask, instruments: dict[str, Instrument], market_open: bool) -> Instrument:
@@ -253,14 +253,14 @@ def route_price(ask: Ask, tick: int, reference: int, collar_basis_points: int) -
 
 def hold_of(ask: Ask, price: int) -> tuple[str, int]:
     """(asset, amount) to set aside: cash at the worst price for a buy, the shares for a sell."""
-    return ("USD", ask.quantity * price) if ask.side == Side.BUY else (ask.symbol, ask.quantity)
+    return (CASH, ask.quantity * price) if ask.side == Side.BUY else (ask.symbol, ask.quantity)
 
 
 def adopted_price(ask: Ask, tick: int, asset: str, held: int, fresh: int) -> int | None:
     """The price at which an order goes out on the hold of an earlier attempt; None if that hold was for other content.
 
-    A market buy goes out at the price its hold was made for, whatever the reference price is by now.
+    A market buy goes out at the price its hold was made for, if that is within today's collar.
     """
     price = held // ask.quantity if ask.side == Side.BUY and ask.ord_type == OrdType.MARKET else fresh
     fits = (asset, held) == hold_of(ask, price) and price > 0 and price % tick == 0
-    return price if fits else None
+    return price if fits and price <= fresh else None

@@ -43,9 +43,7 @@ class PlaceOrder:
         except Known as known:
             return known.order
         except Refusal as refusal:
-            if RULES[Reason(refusal.reason)].retry_helps:
-                raise
-            return _order(await self._writer.submit(Refuse(ask, refusal, request_hash)))
+            return await self._refused(ask, refusal, request_hash)
         order = Order(
             held.order_id,
             customer_id,
@@ -59,6 +57,16 @@ class PlaceOrder:
             trace.parent_span_id,
         )
         return _order(await self._writer.submit(Accept(order, request_hash)))
+
+    async def _refused(self, ask: Ask, refusal: Refusal, request_hash: bytes) -> Order:
+        """The first answer to the key, if there is one; else raises the refusal, stored unless a retry can help."""
+        rule = RULES.get(refusal.reason)  # type: ignore[call-overload]  # other rooms' reasons are strings
+        if rule is not None and not rule.retry_helps:
+            return _order(await self._writer.submit(Refuse(ask, refusal, request_hash)))
+        answer = await self._writer.submit(Recall(ask, request_hash))
+        if answer is None:
+            raise refusal
+        return _order(answer)
 
     def _price(self, ask: Ask, instrument: Instrument, now_ns: int) -> int:
         reference = 0

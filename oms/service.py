@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from oms import encode
 from oms.accounts import Accounts
 from oms.config import Config
-from oms.orders import Ask, TimeInForce, check_key
+from oms.orders import Ask, TimeInForce, check_names
 from oms.place_order import PlaceOrder
 from oms.reads import Reads
 from oms.reasons import Reason, refuse
@@ -41,7 +41,7 @@ class OmsService(oms_pb2_grpc.OmsServiceServicer):
             request.limit_price,
             request.time_in_force or TimeInForce.DAY,
         )
-        check_key(ask)
+        check_names(ask)
         customer_id = await self._accounts.check(ask.account_id, auth.current.get(), context.time_remaining())
         request_hash = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         order = await self._place(ask, customer_id, request_hash, telemetry.current.get(), context.time_remaining())

@@ -19,6 +19,7 @@ from runtime.batch import Batcher
 from runtime.errors import Refusal, Unknown
 
 ANSWER_SECONDS = 5.0
+PASSING = (grpc.aio.AioRpcError, Refusal, Unknown, *db.UNREACHABLE)
 
 log = structlog.get_logger()
 released = Counter("openbell_orphan_holds_released_total", "Holds released because their order never came")
@@ -27,25 +28,29 @@ released = Counter("openbell_orphan_holds_released_total", "Holds released becau
 class Sweep:
     def __init__(self, pool: db.Pool, holds: Holds, writer: Batcher[Item, Answer], config: Config) -> None:
         self._pool, self._holds, self._writer, self._config = pool, holds, writer, config
-        self._checked_until_ns = 0
 
     async def run(self) -> None:
         while True:
             try:
                 await self.once()
-            except (grpc.aio.AioRpcError, Refusal, Unknown, *db.UNREACHABLE) as problem:
+            except PASSING as problem:
                 log.info("sweep put off", problem=repr(problem))
             await asyncio.sleep(self._config.sweep_seconds)
 
     async def once(self) -> None:
         before_ns = time.time_ns() - int(self._config.orphan_hold_seconds * 1e9)
-        holds = await self._holds.open_between(self._checked_until_ns, before_ns, ANSWER_SECONDS)
+        holds = await self._holds.open_before(before_ns, ANSWER_SECONDS)
         rows = await self._pool.fetch(SQL.existing, [hold.order_id for hold in holds])
         ordered = {row["order_id"] for row in rows}
         for hold in holds:
             if hold.order_id not in ordered:
-                await self._release(hold)
-        self._checked_until_ns = before_ns - 1
+                await self._try(hold)
+
+    async def _try(self, hold: Held) -> None:
+        try:
+            await self._release(hold)
+        except PASSING as problem:  # the next one may still be released; this one comes again
+            log.warning("orphan hold not released", hold_id=hold.hold_id, problem=repr(problem))
 
     async def _release(self, hold: Held) -> None:
         if await self._writer.submit(Abandon(hold.order_id)):

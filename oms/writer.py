@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from oms.orders import Ask, Done, Event, Order, OrdType, Pending, Side, Status, TimeInForce, move
+import structlog
+from prometheus_client import Counter
+
+from oms.orders import Ask, Done, Event, Order, OrdType, Pending, Side, Status, TimeInForce, contradicts, move
 from oms.reasons import Reason, refuse
 from openbell.oms.v1 import oms_pb2 as pb
 from runtime import crash, db, executions, log
@@ -16,6 +19,9 @@ from runtime.writer import FencedWriter, columns
 
 SQL = db.Queries(Path(__file__).parent / "sql" / "queries.sql")
 ORDERS = "orders"
+
+events = structlog.get_logger()
+contradictions = Counter("openbell_late_executions_total", "Fills and ends told of an order that had ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,15 @@ class Writer(FencedWriter[Item, Answer]):
         answers = [self._decide(item, batch, keys, abandoned, head) for item in items]
         if batch.log or batch.answers or batch.abandoned or batch.cursors:
             await self._store(connection, head, batch)
+        for order_id in self._named(items, keys):
+            if (order := self._orders.get(order_id)) is not None and order.done:
+                del self._orders[order_id]
         return answers
+
+    def _named(self, items: Sequence[Item], keys: Keys) -> set[str]:
+        """Orders that the batch looked at."""
+        moved = {execution.order_id for item in items if isinstance(item, Facts) for execution in item.executions}
+        return moved | {answer for _, answer in keys.values() if isinstance(answer, str)}
 
     def committed(self, items: Sequence[Item]) -> None:
         if any(isinstance(item, Accept) for item in items):
@@ -133,9 +147,7 @@ class Writer(FencedWriter[Item, Answer]):
         }
 
     async def _load(self, connection: db.Connection, items: Sequence[Item], keys: Keys) -> None:
-        wanted = {execution.order_id for item in items if isinstance(item, Facts) for execution in item.executions}
-        wanted |= {answer for _, answer in keys.values() if isinstance(answer, str)}
-        missing = wanted - self._orders.keys()
+        missing = self._named(items, keys) - self._orders.keys()
         if missing:
             for row in await connection.fetch(SQL.orders, list(missing)):
                 self._orders[row["order_id"]] = read_order(row)
@@ -194,8 +206,12 @@ class Writer(FencedWriter[Item, Answer]):
 
     def _apply(self, facts: Facts, batch: Batch) -> None:
         for execution in facts.executions:
+            before = self._orders[execution.order_id]
+            if contradicts(before, execution.event):
+                contradictions.inc()
+                events.warning("late execution", order_id=before.order_id, execution_id=execution.execution_id)
             order = move(
-                self._orders[execution.order_id],
+                before,
                 execution.event,
                 execution.quantity,
                 execution.price,
@@ -225,8 +241,6 @@ class Writer(FencedWriter[Item, Answer]):
                 numbered = [(head.position + number, *row) for number, row in enumerate(batch.log, 1)]
                 await connection.execute(SQL.insert_log, head.partition, *columns(numbered))
         head.position += len(batch.log)
-        for order_id in [order_id for order_id, order in self._orders.items() if order.done]:
-            del self._orders[order_id]
 
 
 def _abandon(item: Abandon, batch: Batch, abandoned: dict[str, bool]) -> bool:

@@ -11,7 +11,7 @@ from ops.client import operator
 from ops.failure import Failure
 from ops.options import DEFAULT_DATA, Data, Json, print_json
 from ops.show import console, table
-from runtime.units import to_decimal, to_dollars, to_units
+from runtime.units import CASH, to_decimal, to_dollars, to_units
 
 app = typer.Typer(help="Accounts, balances and entries.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -79,7 +79,7 @@ def entries(account: Account, order: Order = "", data: Data = DEFAULT_DATA, as_j
 
 
 def amount(asset: str, units: int) -> str:
-    return to_dollars(units) if asset == "USD" else str(units)
+    return to_dollars(units) if asset == CASH else str(units)
 
 
 def kind_name(kind: int) -> str:
@@ -115,7 +115,7 @@ def balances_table(cash: pb.Balances, positions: list[pb.Position]) -> Table:
 
 
 def entry_row(entry: pb.Entry) -> dict[str, Any]:
-    show = to_decimal if entry.asset == "USD" else str
+    show = to_decimal if entry.asset == CASH else str
     return {
         "transaction_id": entry.transaction_id,
         "kind": kind_name(entry.kind),

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,36 +34,28 @@ Key = Annotated[str | None, typer.Option("--key", help="client_order_id; a new o
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the first answer; do not wait for executions.")]
 
 
-@app.command()
-def buy(
-    symbol: Symbol,
-    quantity: Quantity,
-    limit: Limit = None,
-    account: Account = None,
-    customer_id: Customer = DEMO_CUSTOMER,
-    key: Key = None,
-    no_wait: NoWait = False,
-    data: Data = DEFAULT_DATA,
-    as_json: Json = False,
-) -> None:
-    """Buy shares."""
-    _place(fix_pb2.SIDE_BUY, symbol, quantity, limit, account, customer_id, key, no_wait, data, as_json)
+def _placing(side: fix_pb2.Side.ValueType) -> Callable[..., None]:
+    def command(
+        symbol: Symbol,
+        quantity: Quantity,
+        limit: Limit = None,
+        account: Account = None,
+        customer_id: Customer = DEMO_CUSTOMER,
+        key: Key = None,
+        no_wait: NoWait = False,
+        data: Data = DEFAULT_DATA,
+        as_json: Json = False,
+    ) -> None:
+        client = customer(data, customer_id)
+        found = account or first_account(data, customer_id)
+        order = place(client, found, side, symbol, quantity, price(limit), key)
+        _print(order if no_wait else until_done(client, order), as_json)
+
+    return command
 
 
-@app.command()
-def sell(
-    symbol: Symbol,
-    quantity: Quantity,
-    limit: Limit = None,
-    account: Account = None,
-    customer_id: Customer = DEMO_CUSTOMER,
-    key: Key = None,
-    no_wait: NoWait = False,
-    data: Data = DEFAULT_DATA,
-    as_json: Json = False,
-) -> None:
-    """Sell shares."""
-    _place(fix_pb2.SIDE_SELL, symbol, quantity, limit, account, customer_id, key, no_wait, data, as_json)
+app.command("buy", help="Buy shares.")(_placing(fix_pb2.SIDE_BUY))
+app.command("sell", help="Sell shares.")(_placing(fix_pb2.SIDE_SELL))
 
 
 @app.command()
@@ -83,24 +76,6 @@ def orders(
         print_json([as_row(order) for order in found])
     else:
         console().print(orders_table(found))
-
-
-def _place(
-    side: fix_pb2.Side.ValueType,
-    symbol: str,
-    quantity: int,
-    limit: str | None,
-    account: str | None,
-    customer_id: str,
-    key: str | None,
-    no_wait: bool,
-    data: Path,
-    as_json: bool,
-) -> None:
-    client = customer(data, customer_id)
-    account = account or first_account(data, customer_id)
-    order = place(client, account, side, symbol, quantity, price(limit), key)
-    _print(order if no_wait else until_done(client, order), as_json)
 
 
 def price(limit: str | None) -> int | None:

@@ -21,7 +21,7 @@ from ops.spans import Span
 from ops.tracer import SQL
 from runtime import db, ids
 from runtime.settings import Settings, load
-from runtime.units import to_decimal
+from runtime.units import CASH, to_decimal
 
 BAR_CHARACTERS = 40
 FLOW = (
@@ -99,7 +99,7 @@ def as_data(found: Trace) -> dict[str, Any]:
                 "account_id": row["account_id"],
                 "path": row["path"],
                 "asset": row["asset"],
-                "amount": to_decimal(row["amount"]) if row["asset"] == "USD" else str(row["amount"]),
+                "amount": to_decimal(row["amount"]) if row["asset"] == CASH else str(row["amount"]),
             }
             for row in found.entries
         ],

@@ -25,14 +25,10 @@ class Caller:
     scopes: frozenset[str]
     expires_at: float  # seconds since 1970
 
-    @property
-    def customer_id(self) -> str | None:
-        """The customer whose accounts alone this caller may name; None for services and operators."""
-        kind, _, name = self.subject.partition(":")
-        return name if kind == "customer" else None
-
     def may_use(self, customer_id: str) -> bool:
-        return self.customer_id in (None, customer_id)
+        """A customer may name its own accounts alone; services and operators any. Nobody else may name one."""
+        kind, _, name = self.subject.partition(":")
+        return name == customer_id if kind == "customer" else kind in ("service", "operator")
 
 
 current: ContextVar[Caller] = ContextVar("caller")

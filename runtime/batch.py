@@ -42,6 +42,12 @@ class Batcher(Generic[Item, Answer]):
             ) from None
         return await answer
 
+    async def submit_fact(self, item: Item) -> Answer:
+        """As `submit`, but waits for its place: a fact is never refused."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        await self._queue.put((item, answer))
+        return await answer
+
     async def run(self) -> None:
         while True:
             batch = [await self._queue.get()]

@@ -1,6 +1,6 @@
 """A consumer of the execution log: follows every partition of it with a cursor of its own."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import grpc
 
@@ -22,10 +22,14 @@ async def follow(
     """For ever: `apply(partition, cursor, rows)` does the effect and moves the cursor in one transaction."""
     stub = ems_pb2_grpc.EmsServiceStub(channel)
 
-    async def subscribe(after: int) -> AsyncIterator[Rows]:
+    async def subscribe(after: int) -> AsyncGenerator[Rows]:
         request = ems_pb2.SubscribeRequest(partition=partition, after=after)
-        async for response in stub.Subscribe(request, metadata=connect.metadata(token)):
-            yield response.executions
+        call = stub.Subscribe(request, metadata=connect.metadata(token))
+        try:
+            async for response in call:
+                yield response.executions
+        finally:
+            call.cancel()  # or it would live on at the EMS, one more each time the effect fails
 
     async def load_cursor() -> int:
         async with pool.acquire(timeout=db.ACQUIRE_SECONDS) as connection:

@@ -4,6 +4,7 @@ Rows of a log are named by their position in it, which is dense and unique; orde
 a position, by time and chance.
 """
 
+import re
 import secrets
 from typing import NewType
 
@@ -14,6 +15,7 @@ TransactionId = NewType("TransactionId", str)
 ExecutionId = NewType("ExecutionId", str)
 ClOrdId = NewType("ClOrdId", str)
 
+_PLACED = re.compile(r"(?:hld|txn|exe)_(\d{1,9})_(\d{12,18})", re.ASCII)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts like the number, no i, l, o, u
 _TIME_CHARACTERS = 10  # 50 bits: milliseconds until the year 37,000
 _CHANCE_CHARACTERS = 8  # 40 bits
@@ -58,5 +60,7 @@ def execution_id(partition: int, position: int) -> ExecutionId:
 
 def place(log_id: str) -> tuple[int, int]:
     """(partition, position) of a hold, transaction or execution id. ValueError if it is none."""
-    _, partition, position = log_id.split("_")
-    return int(partition), int(position)
+    match = _PLACED.fullmatch(log_id)
+    if match is None:
+        raise ValueError(f"{log_id!r} names no row of a log")
+    return int(match[1]), int(match[2])

@@ -7,7 +7,8 @@ of the effect and refuses a gap.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,7 +118,7 @@ async def tail(
 
 async def follow(
     source: str,
-    subscribe: Callable[[int], AsyncIterator[Sequence[Entry]]],
+    subscribe: Callable[[int], AsyncGenerator[Sequence[Entry]]],
     load_cursor: Callable[[], Awaitable[int]],
     apply: Callable[[int, Sequence[Entry]], Awaitable[None]],
     *,
@@ -131,15 +132,16 @@ async def follow(
     while True:
         try:
             after = await load_cursor()
-            async for rows in _coalesced(subscribe(after)):
-                _refuse_gap(source, after, rows)
-                await apply(after, rows)
-                after += len(rows)
-                attempt = 0
-                stopped.labels(source).set(0)
-                applied.labels(source).set(after)
-                if len(rows) > 1:
-                    await asyncio.sleep(spacing_seconds)
+            async with aclosing(_coalesced(subscribe(after))) as batches:
+                async for rows in batches:
+                    _refuse_gap(source, after, rows)
+                    await apply(after, rows)
+                    after += len(rows)
+                    attempt = 0
+                    stopped.labels(source).set(0)
+                    applied.labels(source).set(after)
+                    if len(rows) > 1:
+                        await asyncio.sleep(spacing_seconds)
         except Fenced:
             raise
         except Exception as problem:  # noqa: BLE001  a partition stops and alarms, whatever the reason
@@ -163,7 +165,7 @@ def _refuse_gap(source: str, after: int, rows: Sequence[Any]) -> None:
             raise Gap(f"{source}: expected position {expected}, got {row.position}")
 
 
-async def _coalesced(messages: AsyncIterator[Sequence[Entry]]) -> AsyncIterator[Sequence[Entry]]:
+async def _coalesced(messages: AsyncGenerator[Sequence[Entry]]) -> AsyncGenerator[Sequence[Entry]]:
     """Joins what arrived while the consumer was busy, so that one commit carries it. Ends as the stream ends."""
     arrived: asyncio.Queue[Sequence[Entry] | Exception] = asyncio.Queue(BUFFERED_MESSAGES_MAX)
     receiver = asyncio.create_task(_receive(messages, arrived))
@@ -182,14 +184,16 @@ async def _coalesced(messages: AsyncIterator[Sequence[Entry]]) -> AsyncIterator[
                 raise item
     finally:
         receiver.cancel()
+        await asyncio.wait([receiver])
 
 
 async def _receive(
-    messages: AsyncIterator[Sequence[Entry]], arrived: asyncio.Queue[Sequence[Entry] | Exception]
+    messages: AsyncGenerator[Sequence[Entry]], arrived: asyncio.Queue[Sequence[Entry] | Exception]
 ) -> None:
     try:
-        async for rows in messages:
-            await arrived.put(rows)
+        async with aclosing(messages):
+            async for rows in messages:
+                await arrived.put(rows)
         await arrived.put(ConnectionError("the stream ended"))
     except Exception as problem:  # noqa: BLE001  handed to the consumer, which decides
         await arrived.put(problem)

@@ -44,10 +44,17 @@ def key(of: str, page_token: str, start: Key) -> Key:
         raw = urlsafe_b64decode(page_token.encode("ascii"))
         text = raw[_CHECK_BYTES:]
         if raw[:_CHECK_BYTES] == _check(of, text) and urlsafe_b64encode(raw).decode() == page_token:
-            return tuple(json.loads(text))
-    except ValueError:
+            found = tuple(json.loads(text))
+            if _shape(found) == _shape(start):
+                return found
+    except (ValueError, TypeError):
         pass
     raise Refusal("INVALID_PAGE_TOKEN", StatusCode.INVALID_ARGUMENT, f"the page token is not one that {of} gave")
+
+
+def _shape(key: Key) -> list[type]:
+    """Types of the parts; an integer that no bigint holds is of no shape that a list has."""
+    return [type(part) if type(part) is str or abs(part) < 2**63 else float for part in key]  # type: ignore[arg-type]
 
 
 def _check(of: str, text: bytes) -> bytes:

@@ -16,13 +16,17 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import Counter, Histogram
 
 from runtime import auth, crash, telemetry
+from runtime.db import UNREACHABLE
 from runtime.errors import Refusal, Unknown, details
+from runtime.log import Fenced
 from runtime.settings import Settings, SettingsError, load
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 RPCS_MAX = 2_000
 DRAIN_SECONDS = 5.0
-OPEN_PREFIX = "/grpc.health.v1.Health/"
+OPEN_METHOD = "/grpc.health.v1.Health/Check"  # for probes; Watch holds a place open, so it needs a token
+WATCH_METHOD = "/grpc.health.v1.Health/Watch"
+TEXT_CHARACTERS_MAX = 256
 REFLECTION_METHOD = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -58,13 +62,13 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def __init__(self, verifier: auth.Verifier, scopes: dict[str, str]) -> None:
         self._verifier = verifier
-        self._scopes = {REFLECTION_METHOD: "read", **scopes}
+        self._scopes = {REFLECTION_METHOD: "read", WATCH_METHOD: "read", **scopes}
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(self, continuation: Any, call: grpc.HandlerCallDetails) -> Any:
         handler = await continuation(call)
-        if handler is None or call.method.startswith(OPEN_PREFIX):
+        if handler is None or call.method == OPEN_METHOD:
             return handler
         codecs = {
             "request_deserializer": handler.request_deserializer,
@@ -91,6 +95,7 @@ class Guard(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 self._admit(method, context)
+                _check_texts(request)
                 # A deadline or a vanished client must not cancel a commit: the work ends, the retry finds its answer.
                 task = asyncio.create_task(handler(request, context))
                 self._running.add(task)
@@ -131,9 +136,23 @@ class Guard(grpc.aio.ServerInterceptor):
         return answer
 
 
+def _check_texts(request: Any) -> None:
+    """Names, keys and tokens are short and printable: what is not would fail deeper, or be echoed at length."""
+    for field, value in request.ListFields():
+        if isinstance(value, str) and not (len(value) <= TEXT_CHARACTERS_MAX and value.isprintable()):
+            raise Refusal(
+                "INVALID_TEXT",
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{field.name} must be at most {TEXT_CHARACTERS_MAX} printable characters",
+                field=field.name,
+            )
+
+
 async def _abort(method: str, context: Context, problem: Exception) -> None:
-    if isinstance(problem, Unknown):
-        problem = Refusal("OUTCOME_UNKNOWN", grpc.StatusCode.UNAVAILABLE, str(problem))
+    if isinstance(problem, Unknown | Fenced):
+        problem = Refusal("OUTCOME_UNKNOWN", grpc.StatusCode.UNAVAILABLE, "whether it was done is not known; ask again")
+    if isinstance(problem, UNREACHABLE):
+        problem = Refusal("DATABASE_AWAY", grpc.StatusCode.UNAVAILABLE, "the database does not answer; ask again")
     if not isinstance(problem, Refusal):
         log.error("call failed", method=method, exc_info=problem)
         problem = Refusal("INTERNAL", grpc.StatusCode.INTERNAL, "internal error; the log has the details")
@@ -196,5 +215,5 @@ async def until_stopped(background: Sequence[Coroutine[Any, Any, None]]) -> None
     await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
     failed = next((task for task in tasks if task.done()), None)
     if failed is not None:
-        log.critical("a background task ended", exc_info=failed.exception())
+        log.critical("a background task ended", exc_info=None if failed.cancelled() else failed.exception())
         raise SystemExit(1)

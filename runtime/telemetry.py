@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import secrets
 import sys
 from contextvars import ContextVar
@@ -19,6 +20,8 @@ class Trace:
     trace_id: bytes  # 16 bytes
     parent_span_id: bytes | None  # 8 bytes
 
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 
 current: ContextVar[Trace] = ContextVar("trace")
 
@@ -42,12 +45,9 @@ def span_id(kind: str, entity_id: str) -> bytes:
 
 def parse_traceparent(header: str | None) -> Trace:
     """W3C Trace Context; what is not one starts a new trace."""
-    parts = (header or "").split("-")
-    if len(parts) >= 4 and [len(part) for part in parts[:4]] == [2, 32, 16, 2]:
-        try:
-            trace_id, parent = bytes.fromhex(parts[1]), bytes.fromhex(parts[2])
-        except ValueError:
-            trace_id = parent = b""
+    match = _TRACEPARENT.fullmatch(header or "")
+    if match is not None:
+        trace_id, parent = bytes.fromhex(match[1]), bytes.fromhex(match[2])
         if any(trace_id) and any(parent):
             return Trace(trace_id, parent)
     return Trace(secrets.token_bytes(16), None)

@@ -3,10 +3,20 @@
 One unit of price or cash is 1/10,000 US dollar, so price x quantity is exact. Quantities are whole shares.
 """
 
+import re
 from decimal import Decimal, InvalidOperation
 
 SCALE = 10_000
+CASH = "$USD"  # the asset of cash: no ticker can be it (USD itself is one)
 MAX = 2**63 - 1  # what a PostgreSQL bigint and a protobuf int64 hold
+
+
+_SYMBOL = re.compile(r"[A-Z][A-Z0-9.]{0,7}")
+
+
+def is_symbol(text: str) -> bool:
+    """Whether it can be a ticker: a capital, then up to seven capitals, digits or dots, as AAPL, BRK.B."""
+    return _SYMBOL.fullmatch(text) is not None
 
 
 def to_units(text: str) -> int:

@@ -56,7 +56,8 @@ class FencedWriter(ABC, Generic[Item, Answer]):
             self._doubt()
             if len(items) == 1:
                 return [problem]
-            return [answer for item in items for answer in await self.commit([item])]
+            middle = len(items) // 2
+            return [*await self.commit(items[:middle]), *await self.commit(items[middle:])]
         self._bell.ring()
         self.committed(items)
         return answers

@@ -51,7 +51,7 @@ def test_a_status_request_names_the_order_as_fix_4_2_asks() -> None:
 
 
 def decoded(text: str) -> Report:
-    return fix.decode(fix.parse(text.replace("|", fix.SOH)))
+    return fix.decode(fix.parse(f"52=20261120-15:00:00|{text}".replace("|", fix.SOH)))
 
 
 FILL = "35=8|11=C1|17=E1|20=0|150=1|39=1|55=AAPL|54=1|32=4|31=150.25|151=6|14=4"
@@ -172,7 +172,13 @@ def test_whole_shares_may_come_with_decimals() -> None:
 def test_a_long_text_is_cut_and_other_times_are_none() -> None:
     report = decoded(f"{FILL}|58={'x' * 65_536}|60=yesterday|75=20261332|5501=-1")
     assert len(report.text) == fix.TEXT_CHARACTERS_MAX
-    assert (report.transact_time_ns, report.trade_date, report.venue_received_ns) == (None, None, None)
+    assert (report.transact_time_ns, report.venue_received_ns) == (None, None)
+    assert report.trade_date == date(2026, 11, 20)  # then the message's own sending time tells
+
+
+def test_a_fill_that_tells_no_usable_date_cannot_be_a_row() -> None:
+    with pytest.raises(fix.Unreadable, match="trade date"):
+        decoded(f"{FILL}|75=20991120")
 
 
 def test_any_bytes_become_text_that_can_be_stored_and_come_back_as_bytes() -> None:

@@ -9,6 +9,7 @@ from openbell.fix.v1 import fix_pb2
 from openbell.ledger.v1 import ledger_pb2
 from ops.client import Client
 from runtime import crash
+from runtime.units import CASH
 from tests.brokerage import Brokerage, until
 from tests.customer import DOLLAR, Customer
 
@@ -42,11 +43,13 @@ def finish(customer: Customer, placing: Thread, count: int) -> None:
 @pytest.mark.parametrize("name", PROCESSES)
 def test_orders_under_way_end_when_a_process_is_killed(sturdy: Brokerage, name: str) -> None:
     customer = Customer(sturdy)
+    others = {other: sturdy.pid(other) for other in PROCESSES if other != name}
     placing = place_in_background(customer, 60)
     until(lambda: customer.shares() > 3, "orders flow")
     old_pid = sturdy.kill(name)
     sturdy.until_restarted(name, old_pid)
     finish(customer, placing, 60)
+    assert {other: sturdy.pid(other) for other in others} == others  # they waited; none of them died of it
 
 
 @pytest.mark.parametrize("point", sorted(crash.POINTS))
@@ -72,7 +75,7 @@ def test_a_hold_whose_order_never_came_is_released(new_brokerage: Callable[..., 
     customer = Customer(brokerage)
     oms = Client(brokerage.settings, "service:oms", ["hold"])
     hold = ledger_pb2.HoldRequest(
-        account_id=customer.account, order_id="ord_x", asset="USD", amount=10_000, idempotency_key="lost/0"
+        account_id=customer.account, order_id="ord_x", asset=CASH, amount=10_000, idempotency_key="lost/0"
     )
     oms.call(oms.ledger.Hold, hold)
     resting = customer.place(limit=100 * DOLLAR)

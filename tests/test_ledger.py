@@ -17,6 +17,7 @@ from ledger.writer import Facts, Writer
 from openbell.ledger.v1 import ledger_pb2 as pb
 from runtime import db, log
 from runtime.errors import Refusal
+from runtime.units import CASH
 from tests.cluster import Database
 
 DOLLAR = 10_000
@@ -45,7 +46,7 @@ class Ledger:
         scope = next(getattr(command, name) for name in command.__slots__ if name.endswith("_id"))
         return Request(scope, key or f"key {next(self._keys)}", repr(command).encode(), command, b"t" * 16, 1)
 
-    async def hold(self, order_id: str, amount: int, asset: str = "USD") -> pb.HoldRecord:
+    async def hold(self, order_id: str, amount: int, asset: str = CASH) -> pb.HoldRecord:
         return pb.HoldResponse.FromString(await self.do(PlaceHold(self.alice, order_id, asset, amount))).hold
 
     async def execute(self, *executions: Execution) -> None:
@@ -157,21 +158,21 @@ async def test_unknown_accounts_and_holds_are_refused(ledger: Ledger) -> None:
 async def test_held_cash_buys_nothing_else_and_comes_back_once(ledger: Ledger) -> None:
     hold = await ledger.hold("ord_1", 700 * DOLLAR)
     assert await ledger.cash() == {"cash/held": 700, "cash/settled": 300}
-    await refused(ledger, PlaceHold(ledger.alice, "ord_2", "USD", 301 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
+    await refused(ledger, PlaceHold(ledger.alice, "ord_2", CASH, 301 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
     await ledger.do(ReleaseHold(hold.hold_id))
     assert await ledger.cash() == {"cash/settled": 1000}
     await refused(ledger, ReleaseHold(hold.hold_id), Reason.HOLD_RELEASED)
 
 
 async def test_of_two_holds_for_the_last_dollar_one_wins(ledger: Ledger) -> None:
-    requests = [ledger.request(PlaceHold(ledger.alice, f"ord_{n}", "USD", 1000 * DOLLAR)) for n in range(5)]
+    requests = [ledger.request(PlaceHold(ledger.alice, f"ord_{n}", CASH, 1000 * DOLLAR)) for n in range(5)]
     answers = await ledger.writer.commit(requests)
     assert [isinstance(answer, bytes) for answer in answers] == [True, False, False, False, False]
 
 
 async def test_an_order_has_one_hold(ledger: Ledger) -> None:
     await ledger.hold("ord_1", DOLLAR)
-    await refused(ledger, PlaceHold(ledger.alice, "ord_1", "USD", DOLLAR), Reason.ORDER_HAS_HOLD)
+    await refused(ledger, PlaceHold(ledger.alice, "ord_1", CASH, DOLLAR), Reason.ORDER_HAS_HOLD)
 
 
 async def test_a_hold_is_raised_and_lowered(ledger: Ledger) -> None:
@@ -213,12 +214,12 @@ async def test_sold_shares_bring_cash_that_is_unsettled_until_its_date(ledger: L
 
 
 async def test_a_hold_draws_unsettled_cash_first_and_puts_it_back(ledger: Ledger) -> None:
-    await ledger.hold("ord_1", 1, "USD")
+    await ledger.hold("ord_1", 1, CASH)
     await ledger.execute(
         fill("ord_0", ledger.alice, 1, 150, buys=False, last=True)
     )  # a short sale by fact: owes a share
     assert await ledger.shares() == {"position/owed/AAPL": -1}
-    await refused(ledger, PlaceHold(ledger.alice, "ord_2", "USD", DOLLAR), Reason.ACCOUNT_OWES)
+    await refused(ledger, PlaceHold(ledger.alice, "ord_2", CASH, DOLLAR), Reason.ACCOUNT_OWES)
     await ledger.execute(fill("ord_3", ledger.alice, 1, 100, last=True))  # buys it back
     assert await ledger.shares() == {}
     hold = await ledger.hold("ord_4", 40 * DOLLAR)
@@ -285,9 +286,9 @@ async def test_postgresql_refuses_entries_that_break_a_rule(ledger: Ledger, name
     async with ledger.pool.acquire() as connection:
         with pytest.raises(asyncpg.CheckViolationError) as refused_by:
             async with connection.transaction():
-                await connection.execute(INSERT_TRANSACTION, 99)
                 owners = [ledger.alice if owner == "@" else owner for owner in accounts]
                 await connection.execute(INSERT_ENTRIES, 99, legs, owners, paths, amounts)
+                await connection.execute(INSERT_TRANSACTION, 99)
         assert refused_by.value.constraint_name == constraint
 
 
@@ -326,3 +327,33 @@ async def test_the_triggers_stop_even_the_owner(ledger: Ledger, database: Databa
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
         await owner.execute(edit)
     await owner.close()
+
+
+async def test_house_accounts_take_no_commands(ledger: Ledger) -> None:
+    await refused(ledger, Deposit("house/0", DOLLAR), Reason.UNKNOWN_ACCOUNT)
+    await refused(ledger, Withdraw("house/0", DOLLAR), Reason.UNKNOWN_ACCOUNT)
+
+
+async def test_shares_of_the_ticker_usd_are_not_dollars(ledger: Ledger) -> None:
+    await refused(ledger, PlaceHold(ledger.alice, "ord_1", "USD", 100), Reason.INSUFFICIENT_SHARES)
+
+
+async def test_a_later_end_that_counts_less_releases_nothing_early(ledger: Ledger) -> None:
+    await ledger.hold("ord_1", 400 * DOLLAR)
+    await ledger.execute(end("ord_1", ledger.alice, 1), end("ord_1", ledger.alice, 0))
+    assert await ledger.cash() == {"cash/held": 400, "cash/settled": 600}
+
+
+async def test_postgresql_refuses_a_transaction_without_entries(ledger: Ledger) -> None:
+    with pytest.raises(asyncpg.CheckViolationError) as refused_by:
+        await ledger.pool.execute(INSERT_TRANSACTION, 99)
+    assert refused_by.value.constraint_name == "entries_complete"
+
+
+async def test_postgresql_refuses_a_hold_that_no_transaction_made(ledger: Ledger) -> None:
+    await ledger.hold("ord_1", DOLLAR)
+    forged = """INSERT INTO holds SELECT log_partition, 1, account_id, 'ord_forged', asset, draw_paths, draw_amounts, 0,
+        NULL, false, 1, 'forged' FROM holds"""
+    with pytest.raises(asyncpg.CheckViolationError) as refused_by:
+        await ledger.pool.execute(forged)
+    assert refused_by.value.constraint_name == "holds_made"

@@ -1,7 +1,7 @@
 """What every service relies on: units, ids, calendar, tokens, batches, logs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -94,7 +94,9 @@ def test_a_year_beyond_the_table_is_an_error_not_a_guess() -> None:
 @given(st.lists(st.one_of(st.integers(-(2**62), 2**62), st.text(max_size=9)), min_size=1, max_size=3))
 def test_a_page_token_gives_its_key_to_its_own_list_only(key: list[int | str]) -> None:
     token = pages.token("these", tuple(key))
-    assert pages.key("these", token, ()) == tuple(key)
+    assert pages.key("these", token, tuple(key)) == tuple(key)
+    with pytest.raises(Refusal, match="page token"):
+        pages.key("these", token, (*key, 1))
     with pytest.raises(Refusal, match="page token"):
         pages.key("those", token, ())
 
@@ -113,7 +115,8 @@ def test_a_token_is_checked_once_and_still_expires(monkeypatch: pytest.MonkeyPat
     private, public = auth.new_keys()
     verifier = auth.Verifier(public)
     header = f"Bearer {auth.mint(private, 'customer:cus_1', ['read'], 60)}"
-    assert verifier.caller(header).customer_id == "cus_1"
+    caller = verifier.caller(header)
+    assert (caller.may_use("cus_1"), caller.may_use("cus_2")) == (True, False)
     monkeypatch.setattr("time.time", lambda: 4e9)
     with pytest.raises(Refusal) as refusal:
         verifier.caller(header)
@@ -166,13 +169,17 @@ class Source:
 
     def __init__(self, positions: list[int], message: int = 2) -> None:
         self.positions, self.message = positions, message
-        self.cursor, self.applied, self.batches = 0, [0], 0
+        self.cursor, self.applied, self.batches, self.open = 0, [0], 0, 0
 
-    async def subscribe(self, after: int) -> AsyncIterator[Sequence[Row]]:
+    async def subscribe(self, after: int) -> AsyncGenerator[Sequence[Row]]:
         rows = [Row(position) for position in self.positions if position > after]
-        for start in range(0, len(rows), self.message):
-            yield rows[start : start + self.message]
-        await asyncio.sleep(0.01)
+        self.open += 1
+        try:
+            for start in range(0, len(rows), self.message):
+                yield rows[start : start + self.message]
+            await asyncio.sleep(0.01)
+        finally:
+            self.open -= 1
 
     async def load_cursor(self) -> int:
         return self.cursor
@@ -219,6 +226,20 @@ async def test_a_reader_whose_effect_failed_starts_again_at_its_cursor() -> None
     source.apply = sometimes  # type: ignore[method-assign]
     await source.follow_until(4)
     assert source.applied == [0, 1, 2, 3, 4]
+
+
+async def test_a_reader_that_cannot_apply_keeps_no_streams_open() -> None:
+    source = Source(list(range(1, 1_001)))
+
+    async def never(cursor: int, rows: Sequence[Row]) -> None:
+        raise ConnectionError("no database")
+
+    source.apply = never  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.8):
+            await source.follow_until(1)
+    await asyncio.sleep(0.1)
+    assert source.open == 0
 
 
 async def test_the_older_of_two_writers_is_fenced_off(database: Database) -> None:

@@ -1,12 +1,15 @@
 """One order, bought and sold, through every real part; and what is refused on the way."""
 
 import json
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from openbell.fix.v1 import fix_pb2
 from openbell.ledger.v1 import ledger_pb2
@@ -192,8 +195,11 @@ def test_the_demo_prints_orders_with_their_executions_and_transactions(brokerage
 
 REFUSED: dict[str, tuple[dict[str, Any], grpc.StatusCode, str]] = {
     "unknown symbol": ({"symbol": "NOPE"}, grpc.StatusCode.NOT_FOUND, "UNKNOWN_SYMBOL"),
-    "no symbol": ({"symbol": ""}, grpc.StatusCode.NOT_FOUND, "UNKNOWN_SYMBOL"),
-    "lower case": ({"symbol": "aapl"}, grpc.StatusCode.NOT_FOUND, "UNKNOWN_SYMBOL"),
+    "no symbol": ({"symbol": ""}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SYMBOL"),
+    "endless symbol": ({"symbol": "A" * 200}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SYMBOL"),
+    "NUL": ({"symbol": "AA\0PL"}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_TEXT"),
+    "endless account": ({"account_id": "a" * 100_000}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_TEXT"),
+    "lower case": ({"symbol": "aapl"}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SYMBOL"),
     "zero quantity": ({"quantity": 0}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_QUANTITY"),
     "negative quantity": ({"quantity": -5}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_QUANTITY"),
     "endless quantity": ({"quantity": 2**63 - 1}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_QUANTITY"),
@@ -324,6 +330,39 @@ def test_a_deadline_already_past_does_nothing(alice: Customer) -> None:
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     listed = alice.client.call(alice.client.oms.ListOrders, pb.ListOrdersRequest(account_id=alice.account))
     assert not listed.orders
+
+
+def test_anybody_may_check_health_once_and_nobody_may_watch_it_without_a_token(brokerage: Brokerage) -> None:
+    health = health_pb2_grpc.HealthStub(grpc.insecure_channel(brokerage.settings.address("oms")))
+    assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as error:
+        list(health.Watch(health_pb2.HealthCheckRequest(), timeout=5))
+    assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_first_answer_is_given_again_while_nothing_can_be_priced(alice: Customer) -> None:
+    placed = alice.place(key="priced")
+    brokerage, pid = alice.brokerage, alice.brokerage.pid("marketdata")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: _is_unpriced(alice), "the price is stale")
+        again = order.place(alice.client, alice.account, BUY, "AAPL", 1, key="priced")
+        with pytest.raises(Refusal) as refusal:
+            order.place(alice.client, alice.account, BUY, "AAPL", 2, key="priced")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert again.order_id == placed.order_id
+    assert refusal.value.reason == "KEY_REUSED"
+    brokerage.until_up()
+    alice.until_filled(alice.place())
+
+
+def _is_unpriced(customer: Customer) -> bool:
+    try:
+        customer.client.call(customer.client.oms.PlaceOrder, ask(customer, ord_type=1, limit_price=0))
+    except Refusal as refusal:
+        return refusal.reason == "REFERENCE_PRICE_MISSING"
+    return False
 
 
 def test_a_message_too_large_is_refused(alice: Customer) -> None:

@@ -59,8 +59,8 @@ WHERE holds.account_id = $1 AND idempotency_key = $2
 
 -- name: list_holds
 SELECT * FROM holds
-WHERE NOT released AND created_at_ns > $1 AND created_at_ns < $2 AND (created_at_ns, log_partition, position) > ($3, $4, $5)
-ORDER BY created_at_ns, log_partition, position LIMIT $6
+WHERE NOT released AND created_at_ns < $1 AND (created_at_ns, log_partition, position) > ($2, $3, $4)
+ORDER BY created_at_ns, log_partition, position LIMIT $5
 
 -- name: list_entries
 SELECT t.log_partition, t.position, t.kind, t.effective_date, t.recorded_at_ns, t.order_id, t.execution_id,

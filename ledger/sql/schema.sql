@@ -1,4 +1,4 @@
--- The ledger's truth. Amounts are in units of the asset: 1/10,000 dollar for USD, whole shares for a symbol; credits are
+-- The ledger's truth. Amounts are in units of the asset: 1/10,000 dollar for cash ($USD), whole shares for a symbol; credits are
 -- positive. PostgreSQL itself refuses what does not balance, what edits, and what takes a customer below zero.
 
 CREATE TABLE accounts (
@@ -19,7 +19,7 @@ CREATE TABLE balances (
     CONSTRAINT customers_not_negative CHECK (balance >= 0 OR account_id LIKE 'house/%' OR path ~ '^(cash|position)/owed'),
     CONSTRAINT owed_not_positive CHECK (balance <= 0 OR path !~ '^(cash|position)/owed'),
     CONSTRAINT asset_fits_path CHECK (
-        asset = CASE WHEN path ~ '^(position|street)/' THEN regexp_replace(path, '^.*/', '') ELSE 'USD' END
+        asset = CASE WHEN path ~ '^(position|street)/' THEN regexp_replace(path, '^.*/', '') ELSE '$USD' END
     )
 );
 
@@ -56,7 +56,9 @@ CREATE TABLE entries (
     balance bigint NOT NULL,   -- of balance_id after this entry
     version bigint NOT NULL,   -- counts the entries of balance_id from 1
     PRIMARY KEY (log_partition, position, leg),
-    FOREIGN KEY (log_partition, position) REFERENCES transactions,
+    -- Deferred: entries come first, so that the transaction's own insert can count them.
+    CONSTRAINT entries_transaction FOREIGN KEY (log_partition, position) REFERENCES transactions
+        DEFERRABLE INITIALLY DEFERRED,
     CONSTRAINT entries_version UNIQUE (balance_id, version),
     CONSTRAINT entries_move_something CHECK (amount <> 0)
 );
@@ -106,15 +108,15 @@ BEGIN
     ) THEN
         RAISE check_violation USING MESSAGE = 'entries do not sum to zero', CONSTRAINT = 'entries_sum_to_zero';
     END IF;
-    IF EXISTS (
-        SELECT FROM (
-            SELECT log_partition, position, count(*) AS legs, max(leg) AS last_leg FROM new_entries GROUP BY 1, 2
-        ) e
-        LEFT JOIN transactions t USING (log_partition, position)
-        WHERE (t.legs, t.legs) IS DISTINCT FROM (e.legs, e.last_leg)
-    ) THEN
-        RAISE check_violation USING MESSAGE = 'all legs of a transaction come in one statement',
+    IF EXISTS (SELECT FROM new_entries JOIN transactions USING (log_partition, position)) THEN
+        RAISE check_violation USING MESSAGE = 'the transaction is complete: its entries come before it',
             CONSTRAINT = 'entries_complete';
+    END IF;
+    IF EXISTS (
+        SELECT FROM new_entries e JOIN balances b USING (balance_id)
+        WHERE e.balance < 0 AND b.account_id NOT LIKE 'house/%' AND b.path !~ '^(cash|position)/owed'
+    ) THEN
+        RAISE check_violation USING MESSAGE = 'a customer below zero', CONSTRAINT = 'customers_not_negative';
     END IF;
     IF EXISTS (
         SELECT FROM (
@@ -134,6 +136,22 @@ BEGIN
 END $$;
 CREATE TRIGGER post_entries AFTER INSERT ON entries
     REFERENCING NEW TABLE AS new_entries FOR EACH STATEMENT EXECUTE FUNCTION post_entries();
+
+-- A transaction has all its legs, numbered from 1, or it is none.
+CREATE FUNCTION count_entries() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM new_transactions t
+        LEFT JOIN entries e USING (log_partition, position)
+        GROUP BY t.log_partition, t.position, t.legs
+        HAVING count(e.leg) <> t.legs OR max(e.leg) <> t.legs
+    ) THEN
+        RAISE check_violation USING MESSAGE = 'a transaction without all its entries', CONSTRAINT = 'entries_complete';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER count_entries AFTER INSERT ON transactions
+    REFERENCING NEW TABLE AS new_transactions FOR EACH STATEMENT EXECUTE FUNCTION count_entries();
 
 CREATE FUNCTION refuse_edit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -156,6 +174,20 @@ BEGIN
 END $$;
 CREATE TRIGGER holds_released_once BEFORE UPDATE ON holds FOR EACH ROW WHEN (OLD.released)
     EXECUTE FUNCTION refuse_second_release();
+
+-- A hold is what a transaction of kind HOLD set aside, for the same account and order.
+CREATE FUNCTION check_holds() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM new_holds h LEFT JOIN transactions t USING (log_partition, position)
+        WHERE (t.kind, t.account_id, t.order_id) IS DISTINCT FROM (3::smallint, h.account_id, h.order_id)
+    ) THEN
+        RAISE check_violation USING MESSAGE = 'a hold that no transaction made', CONSTRAINT = 'holds_made';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER check_holds AFTER INSERT ON holds
+    REFERENCING NEW TABLE AS new_holds FOR EACH STATEMENT EXECUTE FUNCTION check_holds();
 
 GRANT SELECT, INSERT ON accounts, transactions, entries, commands TO :service;
 GRANT SELECT, INSERT (account_id, path, asset) ON balances TO :service;

@@ -34,7 +34,9 @@ CREATE TABLE orders (
     CONSTRAINT quantity_positive CHECK (quantity > 0),
     CONSTRAINT route_price_positive CHECK (route_price > 0),
     CONSTRAINT limit_price_by_type CHECK (CASE WHEN ord_type = 1 THEN limit_price = 0 ELSE limit_price > 0 END),
-    CONSTRAINT cum_quantity_not_negative CHECK (cum_quantity >= 0)
+    CONSTRAINT cum_quantity_not_negative CHECK (cum_quantity >= 0),
+    CONSTRAINT trace_id_is_16_bytes CHECK (length(trace_id) = 16),
+    CONSTRAINT span_ids_are_8_bytes CHECK (length(span_id) = 8 AND length(parent_span_id) = 8)
 );
 CREATE INDEX orders_account ON orders (account_id, accepted_position DESC);
 
