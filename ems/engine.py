@@ -39,6 +39,7 @@ POLL_SECONDS: Final = 1.0  # a notification may be lost
 READ_MAX: Final = 500  # routes at once
 WAITING_MAX: Final = 1_000  # routes in memory that wait; the others wait in the database
 DRAIN_SECONDS: Final = 5.0
+STORE_SECONDS: Final = 1.0  # whether QuickFIX still stores is looked at so often
 METRICS_PORTS_APART: Final = 40
 
 log = structlog.get_logger()
@@ -188,6 +189,10 @@ class Engine:
         return True
 
     async def fails(self) -> None:
+        """Until the process must end."""
+        while not self.failed.done():
+            self._session.check_store()
+            await asyncio.wait([self.failed], timeout=STORE_SECONDS)
         await self.failed
 
     async def stop(self, initiator: Initiator) -> None:

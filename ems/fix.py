@@ -202,6 +202,8 @@ def _execution_report(fields: Fields) -> Report:
 def _refuse_senseless(report: Report) -> None:
     if report.kind in ("FILL", "CORRECT") and not (report.last_shares and report.last_px):
         raise Unreadable(f"a {report.kind} without LastShares and LastPx")
+    if report.kind in ("FILL", "BUST", "CORRECT") and report.exec_id is None:
+        raise Unreadable(f"a {report.kind} without ExecID: it could not be told from the same one again")
     if report.kind in ("FILL", "BUST", "CORRECT") and report.trade_date is None:
         raise Unreadable(f"a {report.kind} whose trade date is not in the calendar")
     if report.kind in ("BUST", "CORRECT") and report.exec_ref_id is None:

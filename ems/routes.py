@@ -80,6 +80,7 @@ TRANSITIONS: Final = {
     (Stage.SENT, Event.KNOWN): Stage.LIVE,
     (Stage.IN_DOUBT, Event.KNOWN): Stage.LIVE,
     (Stage.IN_DOUBT, Event.UNKNOWN): Stage.ABSENT,
+    (Stage.ABSENT, Event.CUT): Stage.IN_DOUBT,  # the venue may ask again for what it had not got: it may have it now
     (Stage.ABSENT, Event.HANDED): Stage.SENT,
     (Stage.ABSENT, Event.DROPPED): Stage.REFUSED,
     (Stage.ABSENT, Event.KNOWN): Stage.LIVE,

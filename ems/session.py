@@ -20,6 +20,7 @@ from ems.config import Config, Venue
 from ems.messages import Item, Received
 from ems.routes import Now, OpenRoute, OpenRoutes, may_be_resent, still_in_time
 from runtime import crash
+from runtime.fix_session import StoreWatch, keeps_its_place
 
 INBOX_MAX: Final = 100_000  # messages; beyond it the process ends, and the venue sends again what is not committed
 
@@ -56,6 +57,7 @@ class Session(quickfix.Application):  # type: ignore[misc]
         self.logged_on = False
         self.logon = 0  # how many there have been in this process
         self.heard_ns = 0  # steady; the last message of the venue, of any kind
+        self._store = StoreWatch()
         self._logon_seq_num = 0  # MsgSeqNum(34) of our latest Logon
         self._session_id: Any = None
         self._handing: Handing | None = None
@@ -144,17 +146,19 @@ class Session(quickfix.Application):  # type: ignore[misc]
             self._receive(Received(raw, time.time_ns(), self.logon, resets_session=True))
 
     def _keep_its_place(self, fields: fix.Fields) -> bool:
-        """False for a Reject or Logout ahead of its turn. QuickFIX takes it all the same and counts on, so the message
-        whose turn it is, perhaps a fill, would be lost. Stepping back by one before it counts keeps the number."""
+        """False for a Reject or Logout ahead of its turn."""
         session = quickfix.Session.lookupSession(self._session_id)
-        expected = session.getExpectedTargetNum()
-        ahead = (fix.msg_seq_num(fields) or 0) > expected
-        if ahead:
-            session.setNextTargetMsgSeqNum(expected - 1)
-        return not ahead
+        return keeps_its_place(session, fix.msg_seq_num(fields) or 0)
+
+    def check_store(self) -> None:
+        """To be called now and then: ends the process when QuickFIX can store nothing any more."""
+        session = quickfix.Session.lookupSession(self._session_id) if self._session_id else None
+        if session is not None and self._store.is_broken(session.getExpectedSenderNum()):
+            self._fail("QuickFIX cannot store its messages; is the disk full?")
 
     def _to_admin(self, message: Any) -> None:
         fields = fix.parse(message.toString())
+        self._note(fields)
         if fields.get(35) == "A":
             self._logon_seq_num = fix.msg_seq_num(fields) or 0
         elif fields.get(35) == "3":
@@ -162,8 +166,13 @@ class Session(quickfix.Application):  # type: ignore[misc]
             problem = f"we refused the venue's message {fields.get(45)}: {fields.get(58)}"
             self._receive(Received(message.toString(), time.time_ns(), self.logon, in_order=False, problem=problem))
 
+    def _note(self, fields: fix.Fields) -> None:
+        if fields.get(43) != "Y":
+            self._store.made(fix.msg_seq_num(fields) or 0)
+
     def _goes(self, message: Any) -> bool:
         fields = fix.parse(message.toString())
+        self._note(fields)
         seq_num = fix.msg_seq_num(fields) or 0
         if fields.get(35) not in ("D", "H"):
             return True  # QuickFIX's own BusinessMessageReject

@@ -17,6 +17,7 @@ from exchange.journal import Journal, JournalError
 from exchange.market import Market
 from exchange.recovery import recover
 from exchange.venue import Venue
+from runtime.telemetry import setup_logs
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 MARK_SECONDS: Final = 1.0
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="exchange", description="A simulated venue: FIX 4.2 in, ITCH 5.0 out.")
+    setup_logs("venue")  # by way of logging, which outlives the reader of its pipe
     parser.add_argument("--config", type=Path, required=True, help="TOML file; an empty one starts with the defaults")
     try:
         run(load(parser.parse_args().config))
@@ -52,6 +54,7 @@ def run(config: Config) -> NoReturn:
     log.info("open", venue=config.name, fix_port=config.fix_port, replayed=recovered.events)
     while signal.sigtimedwait(STOP_SIGNALS, MARK_SECONDS) is None:
         venue.mark_sent()
+        acceptor.check_stores()
     acceptor.log_out()
     venue.mark_sent()
     feed.stop()

@@ -7,6 +7,7 @@ done inside `fromApp`, before QuickFIX moves the target sequence number, so an o
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,6 +21,7 @@ from exchange.config import Config
 from exchange.dialect import SOH, Fields
 from exchange.orders import Report
 from exchange.venue import Venue
+from runtime.fix_session import StoreWatch, keeps_its_place
 
 LOGOUT_SECONDS_MAX: Final = 3.0
 
@@ -36,29 +38,46 @@ class Application(fix.Application):  # type: ignore[misc]
         self._venue = venue
         self._name = name
         self._sessions: dict[str, fix.SessionID] = {}
+        self._stores: defaultdict[str, StoreWatch] = defaultdict(StoreWatch)
         self._handlers: dict[str, Callable[[str, Fields, int], None]] = {"D": self._on_new_order, "H": self._on_status}
 
     def onCreate(self, session_id: fix.SessionID) -> None:  # noqa: N802
         self._sessions[_comp_id(session_id)] = fix.SessionID("FIX.4.2", self._name, _comp_id(session_id))
 
     def onLogon(self, session_id: fix.SessionID) -> None:  # noqa: N802
-        comp_id = _comp_id(session_id)
-        log.info("logged on", comp_id=comp_id)
         with _OrEndProcess():
+            comp_id = _comp_id(session_id)
+            log.info("logged on", comp_id=comp_id)
             for report in self._venue.logged_on(comp_id):
                 self._report(report, possible_resend=True)
 
     def onLogout(self, session_id: fix.SessionID) -> None:  # noqa: N802
-        log.info("logged out", comp_id=_comp_id(session_id))
+        with _OrEndProcess():
+            log.info("logged out", comp_id=_comp_id(session_id))
 
     def toAdmin(self, message: fix.Message, session_id: fix.SessionID) -> None:  # noqa: N802
-        pass
+        with _OrEndProcess():
+            self._note(message, session_id)
 
     def fromAdmin(self, message: fix.Message, session_id: fix.SessionID) -> None:  # noqa: N802
-        pass
+        with _OrEndProcess():
+            if message.getHeader().getField(35) in ("3", "5"):
+                session = fix.Session.lookupSession(session_id)
+                keeps_its_place(session, int(message.getHeader().getField(34)))
 
     def toApp(self, message: fix.Message, session_id: fix.SessionID) -> None:  # noqa: N802
-        pass
+        with _OrEndProcess():
+            self._note(message, session_id)
+
+    def _note(self, message: fix.Message, session_id: fix.SessionID) -> None:
+        if not message.getHeader().isSetField(43):
+            self._stores[_comp_id(session_id)].made(int(message.getHeader().getField(34)))
+
+    def check_stores(self) -> None:
+        """To be called now and then. OSError when QuickFIX can store nothing any more: then the process must end."""
+        for comp_id, session_id in self._sessions.items():
+            if self._stores[comp_id].is_broken(fix.Session.lookupSession(session_id).getExpectedSenderNum()):
+                raise OSError(f"QuickFIX cannot store its messages to {comp_id}; is the disk full?")
 
     def fromApp(self, message: fix.Message, session_id: fix.SessionID) -> None:  # noqa: N802
         received_ns = time.time_ns()
@@ -69,10 +88,10 @@ class Application(fix.Application):  # type: ignore[misc]
             raise fix.UnsupportedMessageType
         comp_id = _comp_id(session_id)
         with _OrEndProcess(wire):
-            if wire.isascii():
+            if wire.isascii() and wire.replace(SOH, "").isprintable():
                 handler(comp_id, fields, received_ns)
             else:
-                self._send(comp_id, dialect.business_reject(fields, "FIX 4.2 text is ASCII"))
+                self._send(comp_id, dialect.business_reject(fields, "FIX 4.2 text is printable ASCII"))
 
     def _on_new_order(self, comp_id: str, fields: Fields, received_ns: int) -> None:
         if dialect.may_be_repeated(fields) and self._venue.find(comp_id, fields["11"]):
@@ -121,6 +140,9 @@ class Acceptor:
             self._acceptor.start()
         except (fix.RuntimeError, fix.ConfigError) as problem:
             raise OSError(f"port {self._port} (fix_port) cannot be opened: {problem}") from None
+
+    def check_stores(self) -> None:
+        self._application.check_stores()
 
     def log_out(self) -> None:
         """Logs the counterparties out and waits a little for their answers. What is left is to end the process."""

@@ -38,7 +38,7 @@ class PlaceOrder:
         received_at_ns = time.time_ns()
         try:
             instrument = check(ask, self._prices.instruments, self._market_open(received_at_ns))
-            price = self._price(ask, instrument, received_at_ns)
+            price = self._price(ask, instrument)
             held, price, trace = await self._hold(ask, instrument, price, request_hash, trace, seconds)
         except Known as known:
             return known.order
@@ -68,10 +68,10 @@ class PlaceOrder:
             raise refusal
         return _order(answer)
 
-    def _price(self, ask: Ask, instrument: Instrument, now_ns: int) -> int:
+    def _price(self, ask: Ask, instrument: Instrument) -> int:
         reference = 0
         if ask.ord_type == OrdType.MARKET:
-            reference = self._prices.reference(ask.symbol, Side(ask.side), now_ns)
+            reference = self._prices.reference(ask.symbol, Side(ask.side))
         return route_price(ask, instrument.tick, reference, self._collar_basis_points)
 
     async def _hold(

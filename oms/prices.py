@@ -27,10 +27,10 @@ class Prices:
         self._heard_at_ns = 0
         self.instruments: dict[str, Instrument] = {}
 
-    def reference(self, symbol: str, side: Side, now_ns: int) -> int:
+    def reference(self, symbol: str, side: Side) -> int:
         """What a market order is priced by: the best price of the other side, else the last trade."""
         quote = self._quotes.get(symbol)
-        if quote is None or quote.stale or now_ns - self._heard_at_ns > self._age_ns_max:
+        if quote is None or quote.stale or time.monotonic_ns() - self._heard_at_ns > self._age_ns_max:
             raise refuse(Reason.REFERENCE_PRICE_MISSING, f"no fresh price of {symbol}; try again", symbol=symbol)
         price = (quote.ask_price if side == Side.BUY else quote.bid_price) or quote.last_price
         if not price:
@@ -50,7 +50,7 @@ class Prices:
     async def _follow(self) -> None:
         listed_at = time.monotonic()
         async for update in self._stub.SubscribeQuotes(pb.SubscribeQuotesRequest(), metadata=self._metadata):
-            self._heard_at_ns = time.time_ns()
+            self._heard_at_ns = time.monotonic_ns()
             for quote in update.quotes:
                 self._quotes[quote.symbol] = quote
             if not self.instruments or time.monotonic() - listed_at > INSTRUMENTS_SECONDS:

@@ -17,7 +17,8 @@ import grpc
 import structlog
 from prometheus_client import Gauge
 
-from runtime.db import Connection, Queries
+from runtime.db import UNREACHABLE, Connection, Queries
+from runtime.errors import Unknown
 
 SQL = Queries(Path(__file__).parent / "sql" / "log.sql")
 READ_MAX = 500  # rows a message
@@ -135,7 +136,7 @@ async def follow(
             async with aclosing(_coalesced(subscribe(after))) as batches:
                 async for rows in batches:
                     _refuse_gap(source, after, rows)
-                    await apply(after, rows)
+                    await _apply(apply, after, rows)
                     after += len(rows)
                     attempt = 0
                     stopped.labels(source).set(0)
@@ -149,6 +150,19 @@ async def follow(
             stopped.labels(source).set(1)
             _report(source, attempt, problem)
         await asyncio.sleep(min(2.0, 0.05 * 2 ** min(attempt, 6)) * random.uniform(0.5, 1))
+
+
+async def _apply(apply: Callable[[int, Sequence[Entry]], Awaitable[None]], after: int, rows: Sequence[Entry]) -> None:
+    """All at once; when one of them cannot be applied, those before it all the same."""
+    try:
+        await apply(after, rows)
+    except (Fenced, Unknown, *UNREACHABLE):
+        raise
+    except Exception:
+        if len(rows) == 1:
+            raise
+        for offset, row in enumerate(rows):
+            await apply(after + offset, [row])
 
 
 def _report(source: str, attempt: int, problem: Exception) -> None:

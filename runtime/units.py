@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 
 SCALE = 10_000
 CASH = "$USD"  # the asset of cash: no ticker can be it (USD itself is one)
+CHARACTERS_MAX = 24
 MAX = 2**63 - 1  # what a PostgreSQL bigint and a protobuf int64 hold
 
 
@@ -21,6 +22,8 @@ def is_symbol(text: str) -> bool:
 
 def to_units(text: str) -> int:
     """'150.25' -> 1502500. ValueError if it is no decimal number, or finer than 1/10,000."""
+    if len(text) > CHARACTERS_MAX:  # Decimal would round what has more digits than its context
+        raise ValueError(f"a number of {len(text)} characters is too long")
     try:
         scaled = Decimal(text) * SCALE
     except InvalidOperation:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from runtime import auth, calendar, db, ids, log, pages, telemetry, units
 from runtime.batch import Batcher
 from runtime.errors import Refusal
+from runtime.fix_session import StoreWatch
 from tests.cluster import Database
 
 
@@ -24,7 +25,7 @@ def test_units_survive_being_shown_and_read(amount: int) -> None:
     assert units.to_units(units.to_dollars(amount).replace(",", "")) == amount
 
 
-@pytest.mark.parametrize("text", ["", "abc", "1.00001", "nan", "inf", "1e30", "--1"])
+@pytest.mark.parametrize("text", ["", "abc", "1.00001", "nan", "inf", "1e30", "--1", "150." + "0" * 36 + "1"])
 def test_what_is_no_amount_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="is"):
         units.to_units(text)
@@ -204,6 +205,32 @@ async def test_a_reader_applies_every_row_once_in_order() -> None:
     await source.follow_until(100)
     assert source.applied == list(range(101))
     assert source.batches < 50  # what arrived meanwhile was joined
+
+
+async def test_a_row_that_cannot_be_applied_does_not_hold_back_those_before_it() -> None:
+    source = Source(list(range(1, 11)), message=10)
+    apply = source.apply
+
+    async def all_but_seven(cursor: int, rows: Sequence[Row]) -> None:
+        if any(row.position == 7 for row in rows):
+            raise NotImplementedError("seven")
+        await apply(cursor, rows)
+
+    source.apply = all_but_seven  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await source.follow_until(7)
+    assert source.applied == list(range(7))
+
+
+def test_a_store_that_failed_is_noticed_at_the_second_look() -> None:
+    watch = StoreWatch()
+    watch.made(5)
+    assert [watch.is_broken(6), watch.is_broken(6)] == [False, False]
+    watch.made(6)  # not counted: perhaps it is only being stored
+    assert [watch.is_broken(6), watch.is_broken(6)] == [False, True]
+    watch.made(7)
+    assert not watch.is_broken(8)
 
 
 async def test_a_reader_refuses_a_gap() -> None:
