@@ -9,10 +9,13 @@ generate = $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	--python_out=$(1) --mypy_out=quiet:$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS:%=protos/%)
 
+# Options of `openbell up`, as in: make run UP="--port-base 9400"
+UP :=
+
 .PHONY: run test setup lint types imports drift proto-lint tests proto baseline lock
 
 run: setup
-	@$(BIN)/openbell up
+	@$(BIN)/openbell up $(UP)
 	@$(BIN)/openbell demo
 
 test: lint types imports drift proto-lint tests

@@ -146,9 +146,11 @@ def credit(account: Account, path: str, asset: str, amount: int) -> list[Leg]:
     return [leg for leg in legs if leg.amount]
 
 
-def check_amount(amount: int) -> None:
+def check_amount(asset: str, amount: int) -> None:
     if not 0 < amount <= AMOUNT_MAX:
-        raise refuse(Reason.INVALID_AMOUNT, f"the amount must be from 1 to {AMOUNT_MAX}, not {amount}")
+        show = to_decimal if asset == CASH else str
+        least, most = show(1), show(AMOUNT_MAX)
+        raise refuse(Reason.INVALID_AMOUNT, f"the amount must be from {least} to {most}, not {show(amount)}")
 
 
 def _check_owes_nothing(account: Account) -> None:
@@ -159,13 +161,13 @@ def _check_owes_nothing(account: Account) -> None:
 
 
 def deposit(account: Account, amount: int, house_id: str) -> tuple[Leg, ...]:
-    check_amount(amount)
+    check_amount(CASH, amount)
     return Leg(house_id, "bank", CASH, -amount), *credit(account, "cash/settled", CASH, amount)
 
 
 def withdrawal(account: Account, amount: int, house_id: str) -> tuple[Leg, ...]:
     """Settled cash only."""
-    check_amount(amount)
+    check_amount(CASH, amount)
     _check_owes_nothing(account)
     settled = account.amount("cash/settled")
     if amount > settled:
@@ -175,7 +177,7 @@ def withdrawal(account: Account, amount: int, house_id: str) -> tuple[Leg, ...]:
 
 def hold(account: Account, asset: str, amount: int) -> tuple[tuple[Leg, ...], tuple[Draw, ...]]:
     """Moves what is available to held, and remembers where it came from."""
-    check_amount(amount)
+    check_amount(asset, amount)
     _check_owes_nothing(account)
     draws, missing = draw(account, available_paths(account, asset), amount)
     if missing:
@@ -186,7 +188,7 @@ def hold(account: Account, asset: str, amount: int) -> tuple[tuple[Leg, ...], tu
 
 def adjust(account: Account, held: Hold, amount: int) -> tuple[tuple[Leg, ...], Hold]:
     """The hold with `amount` from now on: more is drawn like a hold, less goes back, last drawn first."""
-    check_amount(amount)
+    check_amount(held.asset, amount)
     if held.released:
         raise refuse(Reason.HOLD_RELEASED, "the hold is released", order_id=held.order_id)
     more = amount - held.remaining

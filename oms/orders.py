@@ -208,7 +208,7 @@ def _instrument(symbol: str, instruments: dict[str, Instrument]) -> Instrument:
         raise refuse(Reason.INSTRUMENTS_UNAVAILABLE, "market data is not there yet; try again in a moment")
     instrument = instruments.get(symbol)
     if instrument is None:
-        raise refuse(Reason.UNKNOWN_SYMBOL, f"{symbol[:16]!r} is not listed", symbol=symbol[:16])
+        raise refuse(Reason.UNKNOWN_SYMBOL, f"{symbol!r} is not listed", symbol=symbol)
     if instrument.halted:
         raise refuse(Reason.SYMBOL_HALTED, f"{symbol} is halted", symbol=symbol)
     return instrument

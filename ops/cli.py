@@ -11,6 +11,7 @@ from ops.audit import audit
 from ops.demo import demo
 from ops.down import down
 from ops.failure import Failure
+from ops.quotes import quotes
 from ops.status import status
 from ops.token import token
 from ops.trace import trace
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (up, down, status, demo, order.orders, trace, audit, token):
+for command in (up, down, status, demo, quotes, order.orders, trace, audit, token):
     app.command()(command)
 app.add_typer(order.app, name="order")
 app.add_typer(ledger_commands.app, name="ledger")

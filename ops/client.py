@@ -9,6 +9,9 @@ import grpc
 from openbell.ledger.v1 import ledger_pb2_grpc
 from openbell.marketdata.v1 import marketdata_pb2_grpc
 from openbell.oms.v1 import oms_pb2_grpc
+from ops import supervise
+from ops.failure import Failure
+from ops.show import command
 from runtime import auth
 from runtime.errors import from_rpc
 from runtime.settings import Settings, load
@@ -38,9 +41,17 @@ class Client:
             raise from_rpc(error) from None
 
 
+def running(data: Path) -> Settings:
+    """Failure at once if the brokerage does not run: a call would wait for it."""
+    settings = load(data.resolve())
+    if not supervise.is_running(settings.data):
+        raise Failure(f"the brokerage in {data} does not run; start it with: {command('up', data)}")
+    return settings
+
+
 def customer(data: Path, customer_id: str = DEMO_CUSTOMER) -> Client:
-    return Client(load(data.resolve()), f"customer:{customer_id}", ["trade", "read"])
+    return Client(running(data), f"customer:{customer_id}", ["trade", "read"])
 
 
 def operator(data: Path) -> Client:
-    return Client(load(data.resolve()), "operator:cli", ["operate", "read", "trade"])
+    return Client(running(data), "operator:cli", ["operate", "read", "trade"])

@@ -36,10 +36,11 @@ SECTIONS: dict[str, Any] = {
 DEFAULTS: dict[str, Any] = {"port_base": 7400, "session": "always"}
 
 
-def resolve(config: Path | None, port_base: int | None) -> dict[str, Any]:
-    """Defaults, then the file, then the flags. A named file must exist; openbell.toml here need not."""
+def resolve(config: Path | None, port_base: int | None, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Defaults, the ports of the last start (`before`), the file, the flags. Only a file that is named must exist."""
     given = read_toml(config or DEFAULT_FILE) if config or DEFAULT_FILE.exists() else {}
-    sections = DEFAULTS | given | ({} if port_base is None else {"port_base": port_base})
+    kept = {"port_base": before["port_base"]} if before else {}
+    sections = DEFAULTS | kept | given | ({} if port_base is None else {"port_base": port_base})
     _check(sections)
     return sections
 

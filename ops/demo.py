@@ -24,10 +24,10 @@ AUDIT_SECONDS = 10.0
 
 
 def demo(data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
-    """Buy and sell one stock for a demo customer, and show everything that happened."""
+    """Buy and sell one stock, and show what happened."""
     settings = load(data.resolve())
     out = console(quiet=as_json)
-    account = order.first_account(data, "cus_demo")
+    account = order.demo_account(data)
     _deposit(data, account)
     out.print(f"Customer cus_demo, account {account}, has 10,000.00 dollars more.\n")
     client = customer(data)

@@ -32,7 +32,7 @@ def open_account(customer: str, key: Key = None, data: Data = DEFAULT_DATA, as_j
         typer.echo(account.account_id)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def deposit(account: Account, dollars: str, key: Key = None, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
     """Put cash into an account."""
     client = operator(data)
@@ -75,7 +75,7 @@ def entries(account: Account, order: Order = "", data: Data = DEFAULT_DATA, as_j
     if as_json:
         print_json([entry_row(entry) for entry in found])
     else:
-        console().print(entries_table(found))
+        console().print(entries_table(found) if found else "no entries")
 
 
 def amount(asset: str, units: int) -> str:

@@ -28,7 +28,8 @@ app = typer.Typer(help="Place and show orders.", no_args_is_help=True, rich_mark
 Symbol = Annotated[str, typer.Argument(help="AAPL, ...")]
 Quantity = Annotated[int, typer.Argument(help="Whole shares.")]
 Limit = Annotated[str | None, typer.Option("--limit", help="Limit price, as 150.25; a market order without it.")]
-Account = Annotated[str | None, typer.Option("--account", help="acc_...; the customer's first one without it.")]
+Account = Annotated[str | None, typer.Option("--account", help="acc_...; without it the demo customer's.")]
+Last = Annotated[int, typer.Option("--last", min=1, help="How many, the newest.")]
 Customer = Annotated[str, typer.Option("--customer", help="Whose order it is.")]
 Key = Annotated[str | None, typer.Option("--key", help="client_order_id; a new one without it.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the first answer; do not wait for executions.")]
@@ -47,15 +48,17 @@ def _placing(side: fix_pb2.Side.ValueType) -> Callable[..., None]:
         as_json: Json = False,
     ) -> None:
         client = customer(data, customer_id)
-        found = account or first_account(data, customer_id)
+        found = account or demo_account(data, customer_id)
         order = place(client, found, side, symbol, quantity, price(limit), key)
         _print(order if no_wait else until_done(client, order), as_json)
 
     return command
 
 
-app.command("buy", help="Buy shares.")(_placing(fix_pb2.SIDE_BUY))
-app.command("sell", help="Sell shares.")(_placing(fix_pb2.SIDE_SELL))
+NEGATIVE = {"ignore_unknown_options": True}  # -5 is a quantity that is refused, not an option
+
+app.command("buy", help="Buy shares.", context_settings=NEGATIVE)(_placing(fix_pb2.SIDE_BUY))
+app.command("sell", help="Sell shares.", context_settings=NEGATIVE)(_placing(fix_pb2.SIDE_SELL))
 
 
 @app.command()
@@ -65,17 +68,23 @@ def show(order_id: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> Non
     _print(client.call(client.oms.GetOrder, pb.GetOrderRequest(order_id=order_id)).order, as_json)
 
 
-def orders(
-    account: Account = None, customer_id: Customer = DEMO_CUSTOMER, data: Data = DEFAULT_DATA, as_json: Json = False
-) -> None:
+def orders(account: Account = None, last: Last = 100, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
     """List an account's orders, newest first."""
     client = operator(data)
-    request = pb.ListOrdersRequest(account_id=account or first_account(data, customer_id), page_size=100)
-    found = client.call(client.oms.ListOrders, request).orders
+    request = pb.ListOrdersRequest(account_id=account or demo_account(data), page_size=500)
+    found: list[pb.Order] = []
+    while len(found) < last and (request.page_token or not found):
+        page = client.call(client.oms.ListOrders, request)
+        found += page.orders
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
     if as_json:
-        print_json([as_row(order) for order in found])
-    else:
-        console().print(orders_table(found))
+        print_json([as_row(order) for order in found[:last]])
+        return
+    console().print(orders_table(found[:last]))
+    if len(found) > last or request.page_token:
+        typer.echo(f"These are the newest {last}; more with --last.")
 
 
 def price(limit: str | None) -> int | None:
@@ -87,8 +96,10 @@ def price(limit: str | None) -> int | None:
         raise Failure(f"--limit: {problem}") from None
 
 
-def first_account(data: Path, customer_id: str) -> str:
-    """The account that this command line opened for the customer; opened now if there is none."""
+def demo_account(data: Path, customer_id: str = DEMO_CUSTOMER) -> str:
+    """The demo customer's account, opened at the first call. Failure for other customers: theirs must be named."""
+    if customer_id != DEMO_CUSTOMER:
+        raise Failure(f"name {customer_id}'s account with --account")
     client = operator(data)
     request = ledger_pb2.OpenAccountRequest(customer_id=customer_id, idempotency_key="first account")
     return str(client.call(client.ledger.OpenAccount, request).account.account_id)

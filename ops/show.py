@@ -10,20 +10,18 @@ from rich.table import Table
 
 from ops.options import DEFAULT_DATA
 
-PIPED_CHARACTERS = 200
+LINE_CHARACTERS = 240  # a terminal that is narrower wraps the line; a table that is squeezed would cut its ids
 
 
 def console(*, quiet: bool = False) -> Console:
-    """The terminal's own width; wide where there is no terminal, so that ids stay whole."""
-    plain = Console(quiet=quiet, highlight=False)
-    return plain if plain.is_terminal else Console(quiet=quiet, highlight=False, width=PIPED_CHARACTERS)
+    return Console(quiet=quiet, highlight=False, width=LINE_CHARACTERS)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Columns that fold rather than cut: an id that is cut is of no use. `right` names those of numbers."""
+    """Columns as wide as what is in them. `right` names those of numbers."""
     made = Table(box=None, pad_edge=False)
     for name in columns:
-        made.add_column(name, overflow="fold", justify="right" if name in right else "left")
+        made.add_column(name, no_wrap=True, justify="right" if name in right else "left")
     return made
 
 

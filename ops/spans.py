@@ -6,10 +6,13 @@ accept > hold; accept > route > fix out > match, fix in > post, release.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from runtime import ids
+from runtime import db, ids
 from runtime.db import Row
 from runtime.telemetry import span_id
+
+SQL = db.Queries(Path(__file__).parent / "sql" / "trace.sql")
 
 HOLD, ADJUST, RELEASE, TRADE = 3, 4, 5, 6  # openbell.ledger.v1.TransactionKind
 TRANSACTION_NAMES = {HOLD: "hold", ADJUST: "adjust", RELEASE: "release", TRADE: "post"}

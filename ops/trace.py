@@ -16,9 +16,8 @@ from ops import spans
 from ops.failure import Failure
 from ops.ledger_commands import amount, kind_name
 from ops.options import DEFAULT_DATA, Data, Json, print_json
-from ops.show import console, table
-from ops.spans import Span
-from ops.tracer import SQL
+from ops.show import command, console, table
+from ops.spans import SQL, Span
 from runtime import db, ids
 from runtime.settings import Settings, load
 from runtime.units import CASH, to_decimal
@@ -43,7 +42,7 @@ class Trace:
 
 
 def trace(order_id: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
-    """Show what an order went through, and the ledger entries at its end."""
+    """Show what an order went through, as a waterfall."""
     found = asyncio.run(read(load(data.resolve()), order_id))
     if as_json:
         print_json(as_data(found))
@@ -53,14 +52,17 @@ def trace(order_id: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> No
 
 async def read(settings: Settings, order_id: str) -> Trace:
     """Failure if there is no such order."""
-    connection = await asyncpg.connect(settings.secret("database_admin"), timeout=5)
+    try:
+        connection = await asyncpg.connect(settings.secret("database_admin"), timeout=5)
+    except db.UNREACHABLE:
+        raise Failure(f"PostgreSQL does not answer; start the brokerage with: {command('up', settings.data)}") from None
     try:
         made = [span for query, make in FLOW for row in await connection.fetch(query, order_id) for span in make(row)]
         entries = await connection.fetch(SQL.order_entries, order_id)
     finally:
         await connection.close()
     if not made:
-        raise Failure(f"there is no order {order_id}; list them with: openbell orders")
+        raise Failure(f"there is no order {order_id}; list them with: {command('orders', settings.data)}")
     return Trace(order_id, made[0].trace_id.hex(), tree(made), entries)
 
 

@@ -20,10 +20,10 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from ops import config, spans
+from ops.spans import SQL
 from runtime import db, serve
 from runtime.settings import Settings
 
-SQL = db.Queries(Path(__file__).parent / "sql" / "trace.sql")
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 IDLE_SECONDS = 0.5
 EXPORT_MAX = 500

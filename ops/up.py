@@ -26,17 +26,25 @@ PortBase = Annotated[int | None, typer.Option("--port-base", help="First of the 
 def up(config_file: ConfigFile = None, data: Data = DEFAULT_DATA, port_base: PortBase = None) -> None:
     """Start the brokerage, and wait until it answers."""
     _check_crash_point()
-    settings = Settings(data.resolve(), config.resolve(config_file, port_base))
+    before = _last_start(data.resolve())
+    settings = Settings(data.resolve(), config.resolve(config_file, port_base, before.sections if before else None))
     directory.prepare(settings.data)
     with directory.locked(settings.data):
-        if supervise.is_running(settings.data):
+        if before and supervise.is_running(settings.data):
+            asyncio.run(_until_up(before, before.section("ops", config.Ops).start_seconds))
             typer.echo(f"The brokerage in {data} already runs; look with: {command('status', data)}")
+            if before.sections != settings.sections:
+                typer.echo(f"It runs with other settings; for these, first: {command('down', data)}")
             return
         started = time.monotonic()
         _start(settings)
         asyncio.run(_until_up(settings, settings.section("ops", config.Ops).start_seconds))
     seconds = time.monotonic() - started
     typer.echo(f"The brokerage in {data} is up ({seconds:.0f} s); stop it with: {command('down', data)}")
+
+
+def _last_start(data: Path) -> Settings | None:
+    return load(data) if (data / "settings.json").exists() else None
 
 
 def _check_crash_point() -> None:
@@ -75,11 +83,10 @@ def _start_programs(settings: Settings) -> None:
 
 def _refuse_leftovers(settings: Settings) -> None:
     """Looks for those of the last start: this one may have other ports."""
-    last = load(settings.data) if (settings.data / "settings.json").exists() else settings
-    if leftovers(last):
+    if leftovers(_last_start(settings.data) or settings):
         raise Failure(
             f"processes of the brokerage in {settings.data} still run without their supervisor:"
-            f" end them with: openbell down --data {settings.data}"
+            f" end them with: {command('down', settings.data)}"
         )
 
 
@@ -119,6 +126,4 @@ async def _until_up(settings: Settings, seconds_max: float) -> None:
 
 def _not_up(settings: Settings, missing: list[health.Row], seconds_max: float) -> str:
     what = ", ".join(f"{row.name}: {row.health}, see {settings.data}/log/{row.name}.log" for row in missing)
-    return (
-        f"not up after {seconds_max:.0f} s: {what}; the rest runs; stop it with: openbell down --data {settings.data}"
-    )
+    return f"not up after {seconds_max:.0f} s: {what}; the rest runs; stop it with: {command('down', settings.data)}"

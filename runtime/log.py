@@ -159,10 +159,9 @@ async def _apply(apply: Callable[[int, Sequence[Entry]], Awaitable[None]], after
     except (Fenced, Unknown, *UNREACHABLE):
         raise
     except Exception:
-        if len(rows) == 1:
-            raise
-        for offset, row in enumerate(rows):
+        for offset, row in enumerate(rows if len(rows) > 1 else ()):
             await apply(after + offset, [row])
+        raise
 
 
 def _report(source: str, attempt: int, problem: Exception) -> None:

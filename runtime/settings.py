@@ -88,5 +88,5 @@ def load(data: Path) -> Settings:
     """Settings of the brokerage in `data`. SettingsError if there is none."""
     try:
         return Settings(data, json.loads((data / "settings.json").read_text()))
-    except FileNotFoundError:
+    except (OSError, ValueError):
         raise SettingsError(f"no brokerage in {data}; start one with: openbell up --data {data}") from None

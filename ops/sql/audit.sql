@@ -74,7 +74,9 @@ FULL JOIN (
 WHERE coalesce(b.held, 0) <> coalesce(h.held, 0)
 
 -- name: acknowledged_orders
-SELECT order_id, account_id, client_order_id, symbol, side, quantity FROM oms.orders WHERE order_id = ANY($1)
+SELECT order_id, account_id, client_order_id, symbol, side, quantity, limit_price, cum_quantity,
+    encode(trace_id, 'hex') AS trace_id
+FROM oms.orders WHERE order_id = ANY($1)
 
 -- name: acknowledged_transactions
 SELECT t.log_partition, t.position, t.account_id FROM ledger.transactions t

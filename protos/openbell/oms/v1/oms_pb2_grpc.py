@@ -78,14 +78,15 @@ class OmsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise.
+        """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until it is built.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplaceOrder(self, request, context):
-        """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise.
+        """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until
+        it is built.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

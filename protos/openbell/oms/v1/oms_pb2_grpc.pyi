@@ -38,9 +38,11 @@ class OmsServiceStub:
     again, refusals included; with other content ALREADY_EXISTS, and nothing is done.
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_oms_pb2.CancelOrderRequest, _oms_pb2.CancelOrderResponse]
-    """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise."""
+    """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until it is built."""
     ReplaceOrder: _grpc.UnaryUnaryMultiCallable[_oms_pb2.ReplaceOrderRequest, _oms_pb2.ReplaceOrderResponse]
-    """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise."""
+    """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until
+    it is built.
+    """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_oms_pb2.GetOrderRequest, _oms_pb2.GetOrderResponse]
     """One order of the caller's; other customers' orders are NOT_FOUND. Legal in every status."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_oms_pb2.ListOrdersRequest, _oms_pb2.ListOrdersResponse]
@@ -56,9 +58,11 @@ class OmsServiceAsyncStub(OmsServiceStub):
     again, refusals included; with other content ALREADY_EXISTS, and nothing is done.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_oms_pb2.CancelOrderRequest, _oms_pb2.CancelOrderResponse]  # type: ignore[assignment]
-    """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise."""
+    """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until it is built."""
     ReplaceOrder: _aio.UnaryUnaryMultiCallable[_oms_pb2.ReplaceOrderRequest, _oms_pb2.ReplaceOrderResponse]  # type: ignore[assignment]
-    """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise."""
+    """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until
+    it is built.
+    """
     GetOrder: _aio.UnaryUnaryMultiCallable[_oms_pb2.GetOrderRequest, _oms_pb2.GetOrderResponse]  # type: ignore[assignment]
     """One order of the caller's; other customers' orders are NOT_FOUND. Legal in every status."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_oms_pb2.ListOrdersRequest, _oms_pb2.ListOrdersResponse]  # type: ignore[assignment]
@@ -83,7 +87,7 @@ class OmsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _oms_pb2.CancelOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_oms_pb2.CancelOrderResponse, _abc.Awaitable[_oms_pb2.CancelOrderResponse]]:
-        """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise."""
+        """Asks for the cancel of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until it is built."""
 
     @_abc_1.abstractmethod
     def ReplaceOrder(
@@ -91,7 +95,9 @@ class OmsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _oms_pb2.ReplaceOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_oms_pb2.ReplaceOrderResponse, _abc.Awaitable[_oms_pb2.ReplaceOrderResponse]]:
-        """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise."""
+        """Asks for another quantity or limit of an order that is not done; FAILED_PRECONDITION otherwise. UNIMPLEMENTED until
+        it is built.
+        """
 
     @_abc_1.abstractmethod
     def GetOrder(
