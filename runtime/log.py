@@ -24,6 +24,7 @@ SQL = Queries(Path(__file__).parent / "sql" / "log.sql")
 READ_MAX = 500  # rows a message
 POLL_SECONDS = 1.0  # a bell may be lost with its process
 BUFFERED_MESSAGES_MAX = 16
+PASSING = (grpc.aio.AioRpcError, ConnectionError, Unknown, *UNREACHABLE)  # nothing is wrong with the rows
 
 log = structlog.get_logger()
 stopped = Gauge("openbell_log_stopped", "1 while a partition of another service's log cannot be applied", ["source"])
@@ -147,7 +148,6 @@ async def follow(
             raise
         except Exception as problem:  # noqa: BLE001  a partition stops and alarms, whatever the reason
             attempt += 1
-            stopped.labels(source).set(1)
             _report(source, attempt, problem)
         await asyncio.sleep(min(2.0, 0.05 * 2 ** min(attempt, 6)) * random.uniform(0.5, 1))
 
@@ -156,7 +156,7 @@ async def _apply(apply: Callable[[int, Sequence[Entry]], Awaitable[None]], after
     """All at once; when one of them cannot be applied, those before it all the same."""
     try:
         await apply(after, rows)
-    except (Fenced, Unknown, *UNREACHABLE):
+    except (Fenced, *PASSING):
         raise
     except Exception:
         for offset, row in enumerate(rows if len(rows) > 1 else ()):
@@ -165,10 +165,12 @@ async def _apply(apply: Callable[[int, Sequence[Entry]], Awaitable[None]], after
 
 
 def _report(source: str, attempt: int, problem: Exception) -> None:
-    if isinstance(problem, grpc.aio.AioRpcError | ConnectionError):
+    """Who is away comes back: that is told, now and then. What cannot be applied is an alarm."""
+    if isinstance(problem, PASSING):
         if attempt % 20 == 1:
             log.warning("log unreachable", source=source, problem=str(problem))
     else:
+        stopped.labels(source).set(1)
         log.error("log stopped", source=source, exc_info=problem)
 
 

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from runtime import auth, calendar, db, ids, log, pages, telemetry, units
 from runtime.batch import Batcher
@@ -221,6 +222,10 @@ async def test_a_row_that_cannot_be_applied_does_not_hold_back_those_before_it()
         async with asyncio.timeout(0.5):
             await source.follow_until(7)
     assert source.applied == list(range(7))
+    assert REGISTRY.get_sample_value("openbell_log_stopped", {"source": "test"}) == 1
+    source.apply = apply  # type: ignore[method-assign]
+    await source.follow_until(10)
+    assert REGISTRY.get_sample_value("openbell_log_stopped", {"source": "test"}) == 0
 
 
 def test_a_store_that_failed_is_noticed_at_the_second_look() -> None:
