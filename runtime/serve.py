@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import structlog
 import uvloop
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import Counter, Histogram
@@ -127,6 +128,8 @@ class Guard(grpc.aio.ServerInterceptor):
             task.add_done_callback(self._streams.discard)
             try:
                 self._admit(method, context)
+                if isinstance(request, Message):  # not a stream of them
+                    _check_texts(request)
                 async for response in handler(request, context):
                     yield response
             except Exception as problem:  # noqa: BLE001  as above
@@ -136,16 +139,21 @@ class Guard(grpc.aio.ServerInterceptor):
         return answer
 
 
-def _check_texts(request: Any) -> None:
+def _check_texts(request: Message) -> None:
     """Names, keys and tokens are short and printable: what is not would fail deeper, or be echoed at length."""
     for field, value in request.ListFields():
-        if isinstance(value, str) and not (len(value) <= TEXT_CHARACTERS_MAX and value.isprintable()):
+        texts = value if field.is_repeated else [value]
+        if field.type == field.TYPE_STRING and not all(map(_is_name, texts)):
             raise Refusal(
                 "INVALID_TEXT",
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"{field.name} must be at most {TEXT_CHARACTERS_MAX} printable characters",
                 field=field.name,
             )
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= TEXT_CHARACTERS_MAX and text.isprintable()
 
 
 async def _abort(method: str, context: Context, problem: Exception) -> None:

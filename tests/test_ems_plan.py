@@ -1,6 +1,7 @@
 """What one transaction writes for a batch of messages; and the database's own rules."""
 
 from dataclasses import replace
+from datetime import date
 
 import asyncpg
 import pytest
@@ -23,7 +24,9 @@ def received(text: str, *, in_order: bool = True, resets_session: bool = False) 
 
 
 def fill(seq_num: int, exec_id: str, shares: int = 1, status: str = "1") -> Received:
-    return received(f"35=8|34={seq_num}|20=0|150=1|39={status}|11=C1|17={exec_id}|32={shares}|31=150|55=AAPL|54=1")
+    return received(
+        f"35=8|34={seq_num}|20=0|150=1|39={status}|11=C1|17={exec_id}|32={shares}|31=150|55=AAPL|54=1|75=20261120"
+    )
 
 
 def planned(*batch: Item, known: Known | None = None) -> Plan:
@@ -45,14 +48,14 @@ def test_rows_are_dense_and_in_order_of_arrival_and_the_mark_moves_with_them() -
 
 
 def test_one_execution_is_one_row_in_the_batch_and_against_the_log() -> None:
-    earlier: dict[Key, Content | None] = {ExecKey("E1", None): Content("C1", 1, 1_500_000)}
+    earlier: dict[Key, Content | None] = {ExecKey("E1", date(2026, 11, 20)): Content("C1", 1, 1_500_000)}
     made = planned(fill(41, "E1"), fill(42, "E2"), fill(43, "E2"), known=Known({"C1": ROUTE}, earlier, frozenset()))
     assert [row.exec_id for row in made.executions] == ["E2"]
     assert (made.duplicates, made.mark.committed_seq) == (2, 43)
 
 
 def test_a_duplicate_that_ends_the_order_still_ends_it() -> None:
-    earlier: dict[Key, Content | None] = {ExecKey("E1", None): Content("C1", 1, 1_500_000)}
+    earlier: dict[Key, Content | None] = {ExecKey("E1", date(2026, 11, 20)): Content("C1", 1, 1_500_000)}
     made = planned(fill(41, "E1", status="2"), known=Known({"C1": ROUTE}, earlier, frozenset()))
     assert (made.executions, made.done) == ([], {"C1": ROUTE.position})
 

@@ -255,9 +255,14 @@ async def test_a_new_session_begins_a_new_book(running: Running) -> None:
 
 async def test_a_symbol_that_the_venue_does_not_list_is_not_found(running: Running) -> None:
     await running.open()
-    for symbol in ("MSFT", "aapl", "", "A" * 100_000):
+    for symbol in ("MSFT", "aapl", ""):
         with refused("UNKNOWN_SYMBOL", grpc.StatusCode.NOT_FOUND):
             await running.quote(symbol)
+    for symbol in ("A" * 100_000, "AA\0PL"):
+        with refused("INVALID_TEXT", grpc.StatusCode.INVALID_ARGUMENT):
+            await running.quote(symbol)
+        with refused("INVALID_TEXT", grpc.StatusCode.INVALID_ARGUMENT):
+            await anext(running.subscribe("AAPL", symbol))
     with refused("UNKNOWN_SYMBOL", grpc.StatusCode.NOT_FOUND):
         await anext(running.subscribe("AAPL", "MSFT"))
 
