@@ -16,7 +16,7 @@ from exchange.orders import NewOrder
 from exchange.recovery import recover
 from exchange.venue import Venue
 from tests.exchange_process import COUNTERPARTIES, VenueProcess
-from tests.fix_client import FixClient, field, has, wait_until
+from tests.fix_client import FixClient, RawFixClient, field, has, wait_until
 
 
 @pytest.fixture
@@ -218,3 +218,21 @@ def test_a_stopped_venue_logs_out_and_ends_cleanly(venue: VenueProcess, tmp_path
         client.wait_logged_out()
         assert has(client.admin[-1], "35=5|58=the venue stops")
     assert venue.records()[-1] == {"sent": {"OPENBELL": 2}}
+
+
+def test_a_logout_ahead_of_its_turn_skips_no_order(tmp_path: Path) -> None:
+    with VenueProcess(tmp_path) as venue:
+        client = RawFixClient(venue.fix_port, "RAW")
+        client.log_on(1)
+        client.close()  # numbers 2 and 3, two orders, are lost with the connection
+        client = RawFixClient(venue.fix_port, "RAW")
+        client.log_on(4)
+        assert field(client.receive("35=2"), 7) == "2"
+        client.send(5, "5", "58=stopped before it had resent")
+        with pytest.raises((AssertionError, ConnectionError)):
+            client.receive("35=0")
+        client.close()
+        client = RawFixClient(venue.fix_port, "RAW")
+        client.log_on(6)
+        assert field(client.receive("35=2"), 7) == "2"  # still the first one that is missing
+        client.close()
