@@ -118,9 +118,7 @@ async def _until_up(settings: Settings, seconds_max: float) -> None:
             raise Failure(_not_up(settings, missing, seconds_max))
         if now - said > QUIET_SECONDS:
             said = now
-            typer.echo(
-                f"{now - started:.0f} s, waiting for " + ", ".join(f"{row.name} ({row.health})" for row in missing)
-            )
+            typer.echo(f"{now - started:.0f} s, waiting for " + ", ".join(row.name for row in missing))
         await asyncio.sleep(POLL_SECONDS)
 
 
