@@ -12,7 +12,7 @@ from oms.orders import Ask, Instrument, Order, OrdType, Side, adopted_price, che
 from oms.prices import Prices
 from oms.reasons import RULES, Reason
 from oms.writer import Accept, Answer, Item, Recall, Refuse
-from runtime import ids, telemetry
+from runtime import crash, ids, telemetry
 from runtime.batch import Batcher
 from runtime.errors import Refusal, Unknown
 
@@ -44,6 +44,7 @@ class PlaceOrder:
             return known.order
         except Refusal as refusal:
             return await self._refused(ask, refusal, request_hash)
+        crash.point("oms.hold_committed")
         order = Order(
             held.order_id,
             customer_id,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 POINTS = frozenset(
     {
+        "oms.hold_committed",  # the ledger has answered, before the order is committed
         "oms.order_committed",  # order committed, before hand-over to the EMS
         "ems.route_written",  # route written, before it is sent
         "engine.to_app",  # in toApp: the message is made, not stored, not sent

@@ -37,6 +37,7 @@ def finish(customer: Customer, placing: Thread, count: int) -> None:
     placing.join(90)
     assert not placing.is_alive()
     until(lambda: customer.shares() == count, f"{count} shares are in the ledger, not {customer.shares()}", 60)
+    until(lambda: not customer.balances().held, "no hold is left behind")
     customer.audit()
 
 
