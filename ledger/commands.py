@@ -9,6 +9,7 @@ from ledger import accounts
 from ledger.accounts import Account, Hold, Kind, Posting, house
 from ledger.reasons import Reason, refuse
 from runtime import ids
+from runtime.units import CASH, is_symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,10 @@ def decide(book: Book, request: Request, effective: date, now_ns: int) -> Decisi
 
 
 def _open(_: Book, request: Request, __: date, now_ns: int) -> Decision:
-    return Decision(Account(ids.new_account_id(now_ns), request.command.customer_id, now_ns), opens=True)  # type: ignore[union-attr]
+    command: OpenAccount = request.command  # type: ignore[assignment]
+    if not command.customer_id:
+        raise refuse(Reason.MISSING_CUSTOMER, "customer_id is missing")
+    return Decision(Account(ids.new_account_id(now_ns), command.customer_id, now_ns), opens=True)
 
 
 def _posting(
@@ -136,6 +140,10 @@ def _withdraw(book: Book, request: Request, effective: date, _: int) -> Decision
 def _hold(book: Book, request: Request, effective: date, now_ns: int) -> Decision:
     command: PlaceHold = request.command  # type: ignore[assignment]
     account = book.account(command.account_id)
+    if not command.order_id:
+        raise refuse(Reason.MISSING_ORDER, "order_id is missing")
+    if command.asset != CASH and not is_symbol(command.asset):
+        raise refuse(Reason.INVALID_ASSET, f"{command.asset!r} is neither {CASH} nor a symbol", asset=command.asset)
     if command.order_id in book.holds:
         raise refuse(Reason.ORDER_HAS_HOLD, f"{command.order_id} has a hold already", order_id=command.order_id)
     legs, draws = accounts.hold(account, command.asset, command.amount)

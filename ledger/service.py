@@ -19,7 +19,6 @@ from openbell.ledger.v1 import ledger_pb2_grpc
 from runtime import auth, telemetry
 from runtime.batch import Batcher
 from runtime.serve import Context
-from runtime.units import CASH, is_symbol
 
 SERVICE = "/openbell.ledger.v1.LedgerService/"
 SCOPES = {
@@ -44,8 +43,6 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         self._writer, self._reads, self._config = writer, reads, config
 
     async def OpenAccount(self, request: pb.OpenAccountRequest, context: Context) -> pb.OpenAccountResponse:
-        if not request.customer_id:
-            raise refuse(Reason.MISSING_CUSTOMER, "customer_id is missing")
         command = commands.OpenAccount(request.customer_id)
         return pb.OpenAccountResponse.FromString(await self._do(request, request.customer_id, command, context))
 
@@ -58,9 +55,6 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         return pb.WithdrawResponse.FromString(await self._do(request, request.account_id, command, context))
 
     async def Hold(self, request: pb.HoldRequest, context: Context) -> pb.HoldResponse:
-        if not request.order_id:
-            raise refuse(Reason.MISSING_ORDER, "order_id is missing")
-        _check_asset(request.asset)
         command = commands.PlaceHold(request.account_id, request.order_id, request.asset, request.amount)
         return pb.HoldResponse.FromString(await self._do(request, request.account_id, command, context))
 
@@ -125,11 +119,6 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         if not auth.current.get().may_use(account.customer_id):
             raise refuse(Reason.ACCOUNT_NOT_YOURS, f"{account_id} is not yours", account_id=account_id)
         return account, position
-
-
-def _check_asset(asset: str) -> None:
-    if asset != CASH and not is_symbol(asset):
-        raise refuse(Reason.INVALID_ASSET, f"{asset!r} is neither {CASH} nor a symbol", asset=asset)
 
 
 def _hash(request: Message) -> bytes:

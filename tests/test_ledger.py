@@ -329,6 +329,12 @@ async def test_the_triggers_stop_even_the_owner(ledger: Ledger, database: Databa
     await owner.close()
 
 
+async def test_what_a_command_needs_is_asked_for(ledger: Ledger) -> None:
+    await refused(ledger, OpenAccount(""), Reason.MISSING_CUSTOMER)
+    await refused(ledger, PlaceHold(ledger.alice, "", CASH, 1), Reason.MISSING_ORDER)
+    await refused(ledger, PlaceHold(ledger.alice, "ord_1", "aapl", 1), Reason.INVALID_ASSET)
+
+
 async def test_house_accounts_take_no_commands(ledger: Ledger) -> None:
     await refused(ledger, Deposit("house/0", DOLLAR), Reason.UNKNOWN_ACCOUNT)
     await refused(ledger, Withdraw("house/0", DOLLAR), Reason.UNKNOWN_ACCOUNT)
