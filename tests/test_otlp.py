@@ -23,7 +23,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         self.port = free_port()
         self.names: set[tuple[str, str]] = set()
         self._server = grpc.server(ThreadPoolExecutor(2))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
 
     def start(self) -> None:
         self._server.add_insecure_port(f"127.0.0.1:{self.port}")
