@@ -92,9 +92,15 @@ class FixClient:
         return self
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        # QuickFIX counts a message after its callback; a client that left in between would be sent it again.
+        wait_until(self._has_counted, "everything received is counted")
         self._initiator.stop(True)
         # Freed now: its end unregisters the session by name, which would hit a later client of the same name.
         del self._initiator
+
+    def _has_counted(self) -> bool:
+        last = max((int(field(message, 34)) for message in self.app), default=0)
+        return int(fix.Session.lookupSession(self._session).getExpectedTargetNum()) > last
 
     @property
     def app(self) -> list[str]:
