@@ -16,11 +16,13 @@ from oms.writer import Answer, Facts, Item, Writer
 from openbell.oms.v1 import oms_pb2_grpc
 from runtime import calendar, connect, db, executions, log, serve
 from runtime.batch import Batcher
+from runtime.fees import FeeSchedule
 from runtime.settings import Settings
 
 
 async def main(settings: Settings) -> None:
     config = settings.section("oms", Config)
+    fees = settings.section("fees", FeeSchedule)
     pool = await db.pool(settings.secret("database_oms"), "oms")
     token = settings.secret("token_oms")
     ledger = connect.channel(settings.address("ledger"), KEYED)
@@ -42,7 +44,7 @@ async def main(settings: Settings) -> None:
         return calendar.is_open(now_ns, settings.session)
 
     def add(server: grpc.aio.Server) -> None:
-        place = PlaceOrder(writer, holds, prices, config.collar_basis_points, market_open)
+        place = PlaceOrder(writer, holds, prices, config.collar_basis_points, fees, market_open)
         service = OmsService(place, Accounts(ledger, token), Reads(pool, config, bell), config)
         oms_pb2_grpc.add_OmsServiceServicer_to_server(service, server)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from oms.reasons import Reason, refuse
+from runtime.fees import FeeSchedule, fee_bound, price_covered
 from runtime.units import CASH, is_symbol, to_decimal
 
 QUANTITY_MAX = 10**9
@@ -251,16 +252,19 @@ def route_price(ask: Ask, tick: int, reference: int, collar_basis_points: int) -
     return price
 
 
-def hold_of(ask: Ask, price: int) -> tuple[str, int]:
-    """(asset, amount) to set aside: cash at the worst price for a buy, the shares for a sell."""
-    return (CASH, ask.quantity * price) if ask.side == Side.BUY else (ask.symbol, ask.quantity)
+def hold_of(ask: Ask, price: int, fees: FeeSchedule) -> tuple[str, int]:
+    """(asset, amount) to set aside: cash at the worst price with the fees for a buy, the shares for a sell."""
+    if ask.side == Side.SELL:
+        return ask.symbol, ask.quantity
+    return CASH, ask.quantity * price + fee_bound(fees, True, ask.quantity, price)
 
 
-def adopted_price(ask: Ask, tick: int, asset: str, held: int, fresh: int) -> int | None:
+def adopted_price(ask: Ask, tick: int, asset: str, held: int, fresh: int, fees: FeeSchedule) -> int | None:
     """The price at which an order goes out on the hold of an earlier attempt; None if that hold was for other content.
 
     A market buy goes out at the price its hold was made for, if that is within today's collar.
     """
-    price = held // ask.quantity if ask.side == Side.BUY and ask.ord_type == OrdType.MARKET else fresh
-    fits = (asset, held) == hold_of(ask, price) and price > 0 and price % tick == 0
+    market_buy = ask.side == Side.BUY and ask.ord_type == OrdType.MARKET
+    price = price_covered(fees, ask.quantity, held) if market_buy else fresh
+    fits = (asset, held) == hold_of(ask, price, fees) and price > 0 and price % tick == 0
     return price if fits and price <= fresh else None

@@ -15,6 +15,7 @@ from oms.writer import Accept, Answer, Item, Recall, Refuse
 from runtime import crash, ids, telemetry
 from runtime.batch import Batcher
 from runtime.errors import Refusal, Unknown
+from runtime.fees import FeeSchedule
 
 HOLD_SECONDS_MAX = 10.0
 
@@ -26,10 +27,11 @@ class PlaceOrder:
         holds: Holds,
         prices: Prices,
         collar_basis_points: int,
+        fees: FeeSchedule,
         market_open: Callable[[int], bool],
     ) -> None:
         self._writer, self._holds, self._prices = writer, holds, prices
-        self._collar_basis_points, self._market_open = collar_basis_points, market_open
+        self._collar_basis_points, self._fees, self._market_open = collar_basis_points, fees, market_open
 
     async def __call__(
         self, ask: Ask, customer_id: str, request_hash: bytes, trace: telemetry.Trace, seconds: float | None
@@ -89,7 +91,7 @@ class PlaceOrder:
         Known if that attempt succeeded.
         """
         deadline = min(seconds or HOLD_SECONDS_MAX, HOLD_SECONDS_MAX)
-        asset, amount = hold_of(ask, price)
+        asset, amount = hold_of(ask, price, self._fees)
         for attempt in range(ATTEMPTS_MAX):
             order_id = ids.new_order_id(time.time_ns())
             key = f"{ask.client_order_id}/{attempt}"
@@ -113,7 +115,7 @@ class PlaceOrder:
         self, ask: Ask, instrument: Instrument, price: int, held: Held, trace_id: bytes, trace: telemetry.Trace
     ) -> tuple[Held, int, telemetry.Trace] | None:
         """The order goes on in the trace that its hold is in; a retry that started another one joins it there."""
-        adopted = adopted_price(ask, instrument.tick, held.asset, held.amount, price)
+        adopted = adopted_price(ask, instrument.tick, held.asset, held.amount, price, self._fees)
         if adopted is None:
             return None
         return held, adopted, trace if trace.trace_id == trace_id else telemetry.Trace(trace_id, None)

@@ -10,6 +10,7 @@ import marketdata.config
 import oms.config
 from ops import ports
 from ops.venue_file import Venue
+from runtime.fees import FeeSchedule
 from runtime.settings import Settings, SettingsError, read_toml
 
 DEFAULT_FILE = Path("openbell.toml")
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Any] = {
     "ledger": ledger.config.Config,
     "ems": ems.config.Config,
     "marketdata": marketdata.config.Config,
+    "fees": FeeSchedule,
     "venue": Venue,
     "ops": Ops,
 }

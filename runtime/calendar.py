@@ -15,7 +15,7 @@ def new_york(now_ns: int) -> datetime:
 
 def is_exchange_day(day: date) -> bool:
     if not FIRST <= day.isoformat() <= LAST:
-        raise ValueError(f"the calendar knows {FIRST} to {LAST}, not {day}; run runtime/make_calendar.py")
+        raise ValueError(f"the calendar knows {FIRST} to {LAST}, not {day}; run python -m runtime.make_calendar")
     return day.weekday() < 5 and day.isoformat() not in CLOSED
 
 

@@ -1,6 +1,6 @@
 """Writes calendar_table.py. Run when a year is to be added or the exchange announces a closing:
 
-uv run --no-project --with exchange_calendars python runtime/make_calendar.py > runtime/calendar_table.py
+uv run --no-project --with exchange_calendars python -m runtime.make_calendar > runtime/calendar_table.py
 """
 
 from collections.abc import Iterable

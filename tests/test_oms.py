@@ -28,6 +28,7 @@ from oms.reasons import RULES, Reason, refuse
 from oms.writer import Abandon, Accept, Execution, Facts, Recall, Refuse, Writer
 from runtime import db, log
 from runtime.errors import Refusal, Unknown
+from runtime.fees import FeeSchedule
 from runtime.units import CASH
 from tests.cluster import Database
 
@@ -140,13 +141,13 @@ def test_a_market_order_goes_out_on_the_tick_and_no_better_than_its_reference(
 
 
 def test_a_hold_is_adopted_only_if_it_was_made_for_this_order() -> None:
-    market = replace(BUY, ord_type=OrdType.MARKET, limit_price=0)
-    assert adopted_price(market, 100, CASH, 10 * 1_400_000, 1_500_000) == 1_400_000  # at the price held for
-    assert adopted_price(market, 100, CASH, 10 * 1_400_000 + 1, 1_500_000) is None
-    assert adopted_price(market, 100, CASH, 10 * 1_600_000, 1_500_000) is None  # beyond today's collar
-    assert adopted_price(BUY, 100, *hold_of(BUY, BUY.limit_price), BUY.limit_price) == BUY.limit_price
-    assert adopted_price(replace(BUY, quantity=11), 100, CASH, 15_000_000, BUY.limit_price) is None
-    assert adopted_price(BUY, 100, "AAPL", 10, BUY.limit_price) is None
+    market, fees = replace(BUY, ord_type=OrdType.MARKET, limit_price=0), FeeSchedule()
+    assert adopted_price(market, 100, CASH, 10 * 1_400_000, 1_500_000, fees) == 1_400_000  # at the price held for
+    assert adopted_price(market, 100, CASH, 10 * 1_400_000 + 1, 1_500_000, fees) is None
+    assert adopted_price(market, 100, CASH, 10 * 1_600_000, 1_500_000, fees) is None  # beyond today's collar
+    assert adopted_price(BUY, 100, *hold_of(BUY, BUY.limit_price, fees), BUY.limit_price, fees) == BUY.limit_price
+    assert adopted_price(replace(BUY, quantity=11), 100, CASH, 15_000_000, BUY.limit_price, fees) is None
+    assert adopted_price(BUY, 100, "AAPL", 10, BUY.limit_price, fees) is None
 
 
 # --- the writer
