@@ -18,6 +18,8 @@ import asyncpg
 import typer
 
 import ems.config
+from ledger.verify import Report
+from ops import ledger_verify
 from ops.failure import Failure
 from ops.options import DEFAULT_DATA, Data, Json, print_json
 from ops.show import command, console, table
@@ -40,6 +42,7 @@ INVARIANTS = {
     "I7": "position = sum of executions = the venue's book",
     "I9": "nothing acknowledged is lost",
     "I11": "holds are released exactly once, when the order is done",
+    "I12": "the hash chains verify",
     "I13": "every funded order joins to its ledger entries",
 }
 
@@ -66,6 +69,7 @@ class Evidence:
     venue_orders: Counter[str]  # ClOrdID -> times accepted
     fills: list[db.Row]
     trades: list[db.Row]
+    history: Report
     acknowledged: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -107,13 +111,15 @@ async def until_clean(
 
 async def look(settings: Settings, acknowledged: list[dict[str, Any]]) -> tuple[dict[str, int], list[Violation]]:
     """What was looked at, and every violation of this moment."""
+    heads = ledger_verify.signed_heads(settings)  # before the snapshot, which then has their links
     try:
         connection = await asyncpg.connect(settings.secret("database_admin"), timeout=5)
     except db.UNREACHABLE:
         raise Failure(f"PostgreSQL does not answer; start the brokerage with: {command('up', settings.data)}") from None
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            evidence = await _gather(settings, connection, acknowledged)
+            history = await ledger_verify.look(settings, connection, heads)
+            evidence = await _gather(settings, connection, history, acknowledged)
             found = [violation for check in CHECKS for violation in await check(evidence)]
     finally:
         await connection.close()
@@ -121,18 +127,21 @@ async def look(settings: Settings, acknowledged: list[dict[str, Any]]) -> tuple[
         "venue_fills": len(evidence.venue_fills),
         "executions": len(evidence.fills),
         "trades": len(evidence.trades),
+        "links": evidence.history.rows["links"],
         "acknowledged": len(acknowledged),
     }
     return counts, found
 
 
-async def _gather(settings: Settings, connection: asyncpg.Connection, acknowledged: list[dict[str, Any]]) -> Evidence:
+async def _gather(
+    settings: Settings, connection: asyncpg.Connection, history: Report, acknowledged: list[dict[str, Any]]
+) -> Evidence:
     fills, trades = await connection.fetch(SQL.fills), await connection.fetch(SQL.trades)
     comp_id = settings.section("ems", ems.config.Config).comp_id
     reports = [row for row in _journal(settings.data / "venue" / "journal.jsonl") if row["comp_id"] == comp_id]
     venue_fills = [row for row in reports if row["last_shares"]]
     accepted = Counter(row["cl_ord_id"] for row in reports if row["exec_type"] == "0")
-    return Evidence(connection, venue_fills, accepted, fills, trades, acknowledged)
+    return Evidence(connection, venue_fills, accepted, fills, trades, history, acknowledged)
 
 
 def _journal(path: Path) -> Iterator[dict[str, Any]]:
@@ -308,6 +317,11 @@ async def holds_released(evidence: Evidence) -> list[Violation]:
     ]
 
 
+async def history_verifies(evidence: Evidence) -> list[Violation]:
+    rows = [finding._asdict() for finding in evidence.history.findings]
+    return _violations("I12", "the ledger's history is not the one that was signed", rows)
+
+
 async def orders_join_entries(evidence: Evidence) -> list[Violation]:
     rows = await evidence.connection.fetch(SQL.orders_without_entries)
     return _violations("I13", "an order has no hold with its trace in the ledger", rows)
@@ -321,6 +335,7 @@ CHECKS: tuple[Check, ...] = (
     positions_agree,
     acknowledged_kept,
     holds_released,
+    history_verifies,
     orders_join_entries,
 )
 

@@ -41,6 +41,11 @@ def make_all(data: Path) -> None:
         private, public = auth.new_keys()
         write(data, "token_private.pem", private)
         write(data, "token_public.pem", public)
+    if not (data / "secrets" / "chain_public.pem").exists():
+        private, public = auth.new_keys()
+        write(data, "chain_private.pem", private)
+        write(data, "chain_public.pem", public)
+    read_or_make(data, "ledger_seal", lambda: secrets.token_hex(32))
     private = (data / "secrets" / "token_private.pem").read_text()
     for service, scopes in SERVICE_SCOPES.items():
         make = partial(auth.mint, private, f"service:{service}", scopes, SERVICE_TOKEN_SECONDS)

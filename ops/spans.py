@@ -56,7 +56,7 @@ def of_transaction(row: Row) -> Iterator[Span]:
         TRANSACTION_NAMES[row["kind"]],
         "ledger",
         row["trace_id"],
-        row["span_id"],
+        span_id("transaction", transaction),
         parent,
         row["requested_at_ns"],
         row["recorded_at_ns"],

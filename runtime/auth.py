@@ -95,12 +95,13 @@ def _unauthenticated(reason: str, message: str) -> Refusal:
     return Refusal(reason, grpc.StatusCode.UNAUTHENTICATED, message)
 
 
-def require_scope(caller: Caller, scope: str | None, method: str) -> None:
-    """A method without a scope in its service's table is denied to everybody."""
-    if scope is None or scope not in caller.scopes:
+def require_scope(caller: Caller, scope: str | tuple[str, ...] | None, method: str) -> None:
+    """One of several will do. A method without a scope in its service's table is denied to everybody."""
+    wanted = (scope,) if isinstance(scope, str) else scope or ()
+    if caller.scopes.isdisjoint(wanted):
         raise Refusal(
             "MISSING_SCOPE",
             grpc.StatusCode.PERMISSION_DENIED,
-            f"{method} needs the scope {scope or 'that nobody has'}",
-            scope=scope or "",
+            f"{method} needs the scope {' or '.join(wanted) or 'that nobody has'}",
+            scope=" ".join(wanted),
         )

@@ -56,11 +56,16 @@ async def patiently(connect: Any, what: str) -> Any:
     raise AssertionError("unreachable")
 
 
+async def _leave(_: Connection) -> None:
+    """No session state is ever set, so there is none to reset: that would be a round trip a use."""
+
+
 async def pool(url: str, schema: str, *, size: int = 8) -> Pool:
     """A pool whose connections see `schema` only. Waits for the server."""
     settings = {"search_path": schema, "application_name": f"openbell {schema}", "timezone": "UTC"}
     return await patiently(  # type: ignore[no-any-return]
-        lambda: asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=settings, timeout=5), schema
+        lambda: asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=settings, timeout=5, reset=_leave),
+        schema,
     )
 
 

@@ -15,7 +15,7 @@ TransactionId = NewType("TransactionId", str)
 ExecutionId = NewType("ExecutionId", str)
 ClOrdId = NewType("ClOrdId", str)
 
-_PLACED = re.compile(r"(?:hld|txn|exe)_(\d{1,9})_(\d{12,18})", re.ASCII)
+_PLACED = re.compile(r"(?:hld|txn|exe)_(0|[1-9]\d{0,8})_(\d{12}|[1-9]\d{12,17})", re.ASCII)  # one way to write each
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts like the number, no i, l, o, u
 _TIME_CHARACTERS = 10  # 50 bits: milliseconds until the year 37,000
 _CHANCE_CHARACTERS = 8  # 40 bits

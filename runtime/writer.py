@@ -43,24 +43,30 @@ class FencedWriter(ABC, Generic[Item, Answer]):
         """After the commit, before the answers: where crash points stand."""
 
     async def commit(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
+        return await self._commit(items)
+
+    async def _commit(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
         try:
             async with self._pool.acquire(timeout=db.ACQUIRE_SECONDS) as connection:
                 answers = await self.write(connection, await self._fenced(connection), items)
         except log.Fenced:
             raise
         except db.UNREACHABLE as problem:
-            self._doubt()
-            events.warning("outcome of a commit unknown", log=self._log_name, problem=repr(problem))
-            return [Unknown(UNKNOWN) for _ in items]
+            return self._unknown(items, problem)
         except Exception as problem:  # noqa: BLE001  one bad item must not take the others with it
             self._doubt()
-            if len(items) == 1:
-                return [problem]
+            if len(items) <= 1:
+                return [problem] * len(items)
             middle = len(items) // 2
-            return [*await self.commit(items[:middle]), *await self.commit(items[middle:])]
+            return [*await self._commit(items[:middle]), *await self._commit(items[middle:])]
         self._bell.ring()
         self.committed(items)
         return answers
+
+    def _unknown(self, items: Sequence[Item], problem: Exception) -> Sequence[Answer | Exception]:
+        self._doubt()
+        events.warning("outcome of a commit unknown", log=self._log_name, problem=repr(problem))
+        return [Unknown(UNKNOWN) for _ in items]
 
     def _doubt(self) -> None:
         self._in_doubt = True

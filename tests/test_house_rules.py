@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from ops.database import migrations
 from ops.secret_files import SCHEMAS
 from runtime import crash, db
-from runtime.calendar import is_exchange_day, is_open, is_settlement_day, settle_date, trade_date
 from tests.cluster import PASSWORD, Cluster, schema_file
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +23,12 @@ DOORS = ("__init__.py", "__main__.py", "config.py", "service.py", "reasons.py", 
 CORES = (
     "oms/orders.py",
     "ledger/accounts.py",
+    "ledger/book.py",
+    "ledger/bookings.py",
+    "ledger/commands.py",
+    "ledger/compare.py",
+    "ledger/recompute.py",
+    "ledger/trades.py",
     "ems/fix.py",
     "ems/plan.py",
     "ems/routes.py",
@@ -32,6 +36,7 @@ CORES = (
     "exchange/market.py",
     "exchange/orders.py",
     "marketdata/book.py",
+    "runtime/fees.py",
     "runtime/units.py",
 )
 OUTSIDE_WORLD = frozenset(
@@ -185,59 +190,3 @@ def test_uv_is_installed_in_the_version_that_is_locked() -> None:
     versions = re.findall(r'^version = "(.+)"', package, re.MULTILINE)
     assert re.findall(r"^uv==(\S+)", pinned, re.MULTILINE) == versions
     assert set(re.findall(r"sha256:\w+", pinned)) == set(re.findall(r"sha256:\w+", package))
-
-
-# The exchange's and the Federal Reserve's published holidays.
-DAYS = [
-    ("2026-11-25", True, True, "a Wednesday"),
-    ("2026-11-26", False, False, "Thanksgiving"),
-    ("2026-11-28", False, False, "a Saturday"),
-    ("2026-10-12", True, False, "Columbus Day: stocks trade and do not settle"),
-    ("2026-11-11", True, False, "Veterans Day: likewise"),
-    ("2026-04-03", False, False, "Good Friday"),
-    ("2026-07-03", False, False, "the exchange keeps Independence Day, a Saturday, on the Friday"),
-    ("2021-12-31", True, True, "New Year's Day on a Saturday is not kept on the Friday"),
-    ("2025-01-09", False, False, "mourning for President Carter"),
-]
-
-
-@pytest.mark.parametrize(("day", "trades", "settles", "why"), DAYS)
-def test_calendar_days(day: str, trades: bool, settles: bool, why: str) -> None:
-    found = date.fromisoformat(day)
-    assert (is_exchange_day(found), is_settlement_day(found)) == (trades, settles), why
-
-
-SETTLEMENTS = [
-    ("2026-11-20", 1, "2026-11-23"),
-    ("2026-11-25", 1, "2026-11-27"),
-    ("2026-10-09", 1, "2026-10-13"),
-    ("2026-10-09", 2, "2026-10-14"),
-    ("2026-10-12", 1, "2026-10-13"),
-    ("2026-12-24", 1, "2026-12-28"),
-]
-
-
-@pytest.mark.parametrize(("traded", "cycle_days", "settles"), SETTLEMENTS)
-def test_settlement_dates(traded: str, cycle_days: int, settles: str) -> None:
-    assert settle_date(date.fromisoformat(traded), cycle_days) == date.fromisoformat(settles)
-
-
-INSTANTS = [
-    ("2026-11-25T14:29:59", False, "2026-11-25", "before the open, in winter time"),
-    ("2026-11-25T14:30:00", True, "2026-11-25", "the open"),
-    ("2026-11-25T21:00:00", False, "2026-11-25", "the close"),
-    ("2026-07-06T13:30:00", True, "2026-07-06", "the open, in summer time"),
-    ("2026-11-27T17:59:59", True, "2026-11-27", "before an early close"),
-    ("2026-11-27T18:00:00", False, "2026-11-27", "an early close"),
-    ("2026-11-26T15:00:00", False, "2026-11-27", "Thanksgiving trades for the next day"),
-    ("2026-11-28T03:00:00", False, "2026-11-27", "still Friday in New York"),
-    ("2026-11-28T15:00:00", False, "2026-11-30", "a Saturday trades for Monday"),
-]
-
-
-@pytest.mark.parametrize(("instant", "opened", "traded", "why"), INSTANTS)
-def test_opening_hours_and_trade_dates(instant: str, opened: bool, traded: str, why: str) -> None:
-    now_ns = int(datetime.fromisoformat(instant).replace(tzinfo=UTC).timestamp()) * 1_000_000_000
-    assert is_open(now_ns, "regular") is opened, why
-    assert is_open(now_ns, "always")
-    assert trade_date(now_ns) == date.fromisoformat(traded), why

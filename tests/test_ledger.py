@@ -1,19 +1,24 @@
 """The ledger's rules against real PostgreSQL: the writer with real commands and facts, and the database itself."""
 
 import itertools
+import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import asyncpg
 import pytest
 
-from ledger.commands import AdjustHold, Command, Deposit, OpenAccount, PlaceHold, ReleaseHold, Request, Withdraw
+from ledger.accounts import BALANCE_MAX, Account, Balance, Leg, check_balances
+from ledger.book import AdjustHold, Command, Deposit, OpenAccount, PlaceHold, ReleaseHold, Request, Withdraw
 from ledger.config import Config
 from ledger.on_execution import Execution
+from ledger.planner import Facts
 from ledger.reads import Reads
-from ledger.reasons import Reason
-from ledger.writer import Facts, Writer
+from ledger.reasons import STATUS, Reason
+from ledger.service import CODES
+from ledger.writer import Writer
 from openbell.ledger.v1 import ledger_pb2 as pb
 from runtime import db, log
 from runtime.errors import Refusal
@@ -21,6 +26,7 @@ from runtime.units import CASH
 from tests.cluster import Database
 
 DOLLAR = 10_000
+SEAL = b"test"
 TRADED = date(2026, 11, 20)
 SETTLES = "2026-11-23"
 
@@ -36,24 +42,23 @@ class Ledger:
     _keys = itertools.count(1)
     _positions = itertools.count(1)
 
-    async def do(self, command: Command, key: str | None = None) -> bytes:
+    async def do(self, command: Command, key: str | None = None) -> pb.Answer:
+        """Refusal if that is the answer."""
         (answer,) = await self.writer.commit([self.request(command, key)])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return told(answer)
 
     def request(self, command: Command, key: str | None = None) -> Request:
-        scope = next(getattr(command, name) for name in command.__slots__ if name.endswith("_id"))
-        return Request(scope, key or f"key {next(self._keys)}", repr(command).encode(), command, b"t" * 16, 1)
+        key = key or f"key {next(self._keys)}"
+        return Request(hash(type(command)), key, repr(command).encode(), command, b"t" * 16, 1)
 
     async def hold(self, order_id: str, amount: int, asset: str = CASH) -> pb.HoldRecord:
-        return pb.HoldResponse.FromString(await self.do(PlaceHold(self.alice, order_id, asset, amount))).hold
+        return (await self.do(PlaceHold(self.alice, order_id, asset, amount))).hold.hold
 
     async def execute(self, *executions: Execution) -> None:
         async with self.pool.acquire() as connection:
             cursor = await log.cursor(connection, "ems", 1)
         numbered = [
-            replace(row, position=cursor + n, execution_id=f"exe_1_{cursor + n:012d}")
+            row._replace(position=cursor + n, execution_id=f"exe_1_{cursor + n:012d}")
             for n, row in enumerate(executions, 1)
         ]
         (answer,) = await self.writer.commit([Facts(1, cursor, numbered)])
@@ -70,6 +75,20 @@ class Ledger:
         return {path: account.amount(path) for path in account.paths("position/")}
 
 
+def told(answer: bytes | Exception) -> pb.Answer:
+    """Refusal for one that is refused."""
+    if isinstance(answer, Exception):
+        raise answer
+    found = pb.Answer.FromString(answer)
+    if found.HasField("refused"):
+        raise Refusal(found.refused.reason, CODES[found.refused.code], found.refused.message)
+    return found
+
+
+def is_done(answer: bytes | Exception) -> bool:
+    return isinstance(answer, bytes) and not pb.Answer.FromString(answer).HasField("refused")
+
+
 def fill(order_id: str, account_id: str, quantity: int, dollars: int, *, buys: bool = True, last: bool) -> Execution:
     return Execution(
         0,
@@ -77,7 +96,6 @@ def fill(order_id: str, account_id: str, quantity: int, dollars: int, *, buys: b
         True,
         buys,
         last,
-        True,
         account_id,
         order_id,
         "AAPL",
@@ -91,16 +109,15 @@ def fill(order_id: str, account_id: str, quantity: int, dollars: int, *, buys: b
 
 
 def end(order_id: str, account_id: str, cum_quantity: int) -> Execution:
-    return replace(fill(order_id, account_id, 0, 0, last=True), fills=False, cum_quantity=cum_quantity)
+    return fill(order_id, account_id, 0, 0, last=True)._replace(fills=False, cum_quantity=cum_quantity)
 
 
 @pytest.fixture
 async def ledger(database: Database) -> AsyncIterator[Ledger]:
     pool = await db.pool(database.urls["ledger"], "ledger", size=2)
     bell = log.Bell()
-    made = Ledger(pool, Writer(pool, Config(), bell), Reads(pool, Config(), bell))
-    opened = pb.OpenAccountResponse.FromString(await made.do(OpenAccount("cus_alice")))
-    made.alice = opened.account.account_id
+    made = Ledger(pool, Writer(pool, Config(), bell, SEAL), Reads(pool, Config(), bell))
+    made.alice = (await made.do(OpenAccount("cus_alice"))).open_account.account.account_id
     await made.do(Deposit(made.alice, 1000 * DOLLAR))
     yield made
     sums = await pool.fetch("SELECT asset, sum(amount) FROM entries JOIN balances USING (balance_id) GROUP BY 1")
@@ -115,8 +132,8 @@ async def refused(ledger: Ledger, command: Command, reason: Reason, key: str | N
 
 
 async def test_a_deposit_is_withdrawable_at_once(ledger: Ledger) -> None:
-    response = pb.WithdrawResponse.FromString(await ledger.do(Withdraw(ledger.alice, 400 * DOLLAR)))
-    assert response.balances.withdrawable == 600 * DOLLAR
+    response = await ledger.do(Withdraw(ledger.alice, 400 * DOLLAR))
+    assert response.withdraw.balances.withdrawable == 600 * DOLLAR
     await refused(ledger, Withdraw(ledger.alice, 601 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
 
 
@@ -167,7 +184,7 @@ async def test_held_cash_buys_nothing_else_and_comes_back_once(ledger: Ledger) -
 async def test_of_two_holds_for_the_last_dollar_one_wins(ledger: Ledger) -> None:
     requests = [ledger.request(PlaceHold(ledger.alice, f"ord_{n}", CASH, 1000 * DOLLAR)) for n in range(5)]
     answers = await ledger.writer.commit(requests)
-    assert [isinstance(answer, bytes) for answer in answers] == [True, False, False, False, False]
+    assert [is_done(answer) for answer in answers] == [True, False, False, False, False]
 
 
 async def test_an_order_has_one_hold(ledger: Ledger) -> None:
@@ -189,7 +206,7 @@ async def test_a_filled_buy_pays_its_price_and_gets_the_rest_back(ledger: Ledger
     await ledger.hold("ord_1", 4 * 160 * DOLLAR)
     await ledger.execute(fill("ord_1", ledger.alice, 1, 150, last=False))
     assert await ledger.cash() == {"cash/held": 490, "cash/settled": 360}
-    await ledger.execute(replace(fill("ord_1", ledger.alice, 3, 155, last=True), cum_quantity=4))
+    await ledger.execute(fill("ord_1", ledger.alice, 3, 155, last=True)._replace(cum_quantity=4))
     assert await ledger.cash() == {"cash/settled": 1000 - 150 - 3 * 155}
     assert await ledger.shares() == {"position/available/AAPL": 4}
 
@@ -209,7 +226,7 @@ async def test_sold_shares_bring_cash_that_is_unsettled_until_its_date(ledger: L
     assert await ledger.shares() == {"position/held/AAPL": 1}
     await ledger.execute(fill("ord_2", ledger.alice, 1, 152, buys=False, last=True))
     assert await ledger.cash() == {"cash/settled": 850, f"cash/unsettled/{SETTLES}": 152}
-    await refused(ledger, Withdraw(ledger.alice, 851 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
+    await refused(ledger, Withdraw(ledger.alice, 851 * DOLLAR), Reason.FUNDS_UNSETTLED)
     await ledger.hold("ord_3", 1002 * DOLLAR)  # but it buys
 
 
@@ -237,31 +254,32 @@ async def test_a_fill_beyond_all_cash_posts_through_owed_and_blocks_the_account(
 
 
 async def test_rows_of_the_log_that_come_again_are_refused_by_the_cursor(ledger: Ledger) -> None:
-    row = replace(fill("ord_1", ledger.alice, 1, 150, last=True), position=1, execution_id="exe_1_000000000001")
+    row = fill("ord_1", ledger.alice, 1, 150, last=True)._replace(position=1, execution_id="exe_1_000000000001")
     await ledger.writer.commit([Facts(1, 0, [row])])
     with pytest.raises(log.Fenced):
         await ledger.writer.commit([Facts(1, 0, [row])])
 
 
 async def test_one_bad_item_does_not_take_the_batch_with_it(ledger: Ledger) -> None:
-    bad = replace(fill("ord_1", "acc_nobody", 1, 150, last=True), position=1, execution_id="exe_1_000000000001")
+    bad = fill("ord_1", "acc_nobody", 1, 150, last=True)._replace(position=1, execution_id="exe_1_000000000001")
     deposit = ledger.request(Deposit(ledger.alice, DOLLAR))
     facts, answer = await ledger.writer.commit([Facts(1, 0, [bad]), deposit])
     assert isinstance(facts, Refusal)
-    assert isinstance(answer, bytes)
+    assert is_done(answer)
     assert await ledger.cash() == {"cash/settled": 1001}
 
 
 async def test_a_replaced_writer_is_fenced_off(ledger: Ledger) -> None:
-    newer = Writer(ledger.pool, Config(), log.Bell())
+    newer = Writer(ledger.pool, Config(), log.Bell(), SEAL)
     await newer.commit([ledger.request(Deposit(ledger.alice, DOLLAR))])
     with pytest.raises(log.Fenced):
         await ledger.do(Deposit(ledger.alice, DOLLAR))
 
 
-INSERT_TRANSACTION = """INSERT INTO transactions VALUES
-    (0, $1, 1, 2, '2026-11-20', 1, 1, 'acc_x', NULL, NULL, NULL, repeat('t', 16)::bytea, repeat('s', 8)::bytea)"""
-INSERT_ENTRIES = """INSERT INTO entries
+INSERT_TRANSACTION = """INSERT INTO transactions (log_partition, position, kind, legs, effective_date, requested_at_ns,
+    recorded_at_ns, account_id, trace_id, row_check)
+    VALUES (0, 99, 1, 2, '2026-11-20', 1, 1, 'acc_x', repeat('t', 16)::bytea, 0)"""
+INSERT_ENTRIES = """INSERT INTO entries (log_partition, position, leg, balance_id, amount, balance, version)
     SELECT 0, $1, leg, balance_id, amount, balance + amount, version + 1
     FROM unnest($2::smallint[], $3::text[], $4::text[], $5::bigint[]) AS new(leg, account_id, path, amount)
     JOIN balances USING (account_id, path)"""
@@ -269,6 +287,7 @@ INSERT_ENTRIES = """INSERT INTO entries
 ATTACKS = {
     "unbalanced": ([1, 2], ["house/0", "@"], ["bank", "cash/settled"], [-5, 6], "entries_sum_to_zero"),
     "half a transaction": ([1], ["@"], ["cash/settled"], [5], "entries_sum_to_zero"),
+    "a leg missing": ([1, 3], ["house/0", "@"], ["bank", "cash/settled"], [-5, 5], "entries_complete"),
     "customer below zero": (
         [1, 2],
         ["house/0", "@"],
@@ -288,14 +307,17 @@ async def test_postgresql_refuses_entries_that_break_a_rule(ledger: Ledger, name
             async with connection.transaction():
                 owners = [ledger.alice if owner == "@" else owner for owner in accounts]
                 await connection.execute(INSERT_ENTRIES, 99, legs, owners, paths, amounts)
-                await connection.execute(INSERT_TRANSACTION, 99)
+                await connection.execute(INSERT_TRANSACTION)
         assert refused_by.value.constraint_name == constraint
 
 
 async def test_postgresql_refuses_a_leg_added_to_a_finished_transaction(ledger: Ledger) -> None:
+    bob = (await ledger.do(OpenAccount("cus_bob"))).open_account.account.account_id
+    await ledger.do(Deposit(bob, DOLLAR))
+    await ledger.hold("ord_1", DOLLAR)
     async with ledger.pool.acquire() as connection:
         with pytest.raises(asyncpg.CheckViolationError) as refused_by:
-            arguments = 1, [3, 4], ["house/0", ledger.alice], ["bank", "cash/settled"], [-5, 5]
+            arguments = 1, [3, 4], [bob, ledger.alice], ["cash/settled", "cash/held"], [-5, 5]
             await connection.execute(INSERT_ENTRIES, *arguments)
         assert refused_by.value.constraint_name == "entries_complete"
 
@@ -352,14 +374,47 @@ async def test_a_later_end_that_counts_less_releases_nothing_early(ledger: Ledge
 
 async def test_postgresql_refuses_a_transaction_without_entries(ledger: Ledger) -> None:
     with pytest.raises(asyncpg.CheckViolationError) as refused_by:
-        await ledger.pool.execute(INSERT_TRANSACTION, 99)
+        await ledger.pool.execute(INSERT_TRANSACTION)
+    assert refused_by.value.constraint_name == "entries_complete"
+
+
+async def test_postgresql_refuses_entries_without_a_transaction(ledger: Ledger) -> None:
+    arguments = 99, [1, 2], ["house/0", ledger.alice], ["bank", "cash/settled"], [-5, 5]
+    with pytest.raises(asyncpg.CheckViolationError) as refused_by:
+        await ledger.pool.execute(INSERT_ENTRIES, *arguments)
     assert refused_by.value.constraint_name == "entries_complete"
 
 
 async def test_postgresql_refuses_a_hold_that_no_transaction_made(ledger: Ledger) -> None:
     await ledger.hold("ord_1", DOLLAR)
-    forged = """INSERT INTO holds SELECT log_partition, 1, account_id, 'ord_forged', asset, draw_paths, draw_amounts, 0,
-        NULL, false, 1, 'forged' FROM holds"""
+    forged = """INSERT INTO holds (log_partition, position, account_id, order_id, asset, created_at_ns, idempotency_key,
+        draw_paths, draw_amounts, taken_amounts, seal)
+        SELECT log_partition, 1, account_id, 'ord_forged', asset, 1, 'forged', draw_paths, draw_amounts, taken_amounts,
+            seal FROM holds"""
     with pytest.raises(asyncpg.CheckViolationError) as refused_by:
         await ledger.pool.execute(forged)
     assert refused_by.value.constraint_name == "holds_made"
+
+
+async def test_postgresql_looks_at_the_real_entries_whatever_the_caller_calls_entries(ledger: Ledger) -> None:
+    async with ledger.pool.acquire() as connection:
+        await connection.execute("CREATE TEMP TABLE entries (position bigint, leg smallint, log_partition smallint)")
+        await connection.execute("INSERT INTO pg_temp.entries VALUES (99, 1, 0), (99, 2, 0)")
+        with pytest.raises(asyncpg.CheckViolationError) as refused_by:
+            await connection.execute(INSERT_TRANSACTION)
+        assert refused_by.value.constraint_name == "entries_complete"
+        await connection.execute("DROP TABLE pg_temp.entries")
+
+
+def test_the_page_tells_every_reason_with_its_status() -> None:
+    page = (Path(__file__).parent.parent / "ledger" / "LEDGER.md").read_text()
+    told = dict(re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \|", page, re.MULTILINE))
+    assert told == {reason.value: STATUS[reason].name for reason in Reason}
+
+
+def test_no_command_takes_a_balance_near_the_end_of_a_bigint() -> None:
+    rich = Account("acc_rich", "cus_rich", 0, {"cash/settled": Balance(BALANCE_MAX)})
+    with pytest.raises(Refusal) as refusal:
+        check_balances([Leg(rich, "cash/settled", CASH, 1)])
+    assert refusal.value.reason == Reason.BALANCE_TOO_LARGE
+    check_balances([Leg(rich, "cash/settled", CASH, -1)])

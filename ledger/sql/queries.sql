@@ -1,78 +1,66 @@
 -- name: accounts
 SELECT account_id, customer_id, opened_at_ns FROM accounts WHERE account_id = ANY($1)
 
+-- name: settled_through
+SELECT max(settle_date) FROM settlements WHERE log_partition = $1
+
 -- name: balances
-SELECT balance_id, account_id, path, balance, version FROM balances WHERE account_id = ANY($1)
+-- A dated path that has settled empty is never posted to again.
+SELECT balance_id, account_id, path, balance, version FROM balances
+WHERE account_id = ANY($1)
+    AND (balance <> 0 OR path !~ '^(cash/unsettled|clearing)/' OR right(path, 10) > coalesce($2::date::text, ''))
 
 -- name: holds_by_order
 SELECT * FROM holds WHERE order_id = ANY($1)
 
--- name: holds_by_place
-SELECT * FROM holds JOIN unnest($1::int[], $2::bigint[]) AS wanted(log_partition, position) USING (log_partition, position)
+-- name: holds_by_position
+SELECT * FROM holds WHERE log_partition = $1 AND position = ANY($2::bigint[])
 
 -- name: answers
-SELECT scope, key, request_hash, answer, refusal
-FROM commands JOIN unnest($1::text[], $2::text[]) AS asked(scope, key) USING (scope, key)
+SELECT scope, key, request_hash, answer
+FROM commands JOIN unnest($1::bigint[], $2::text[]) AS asked(scope, key) USING (scope, key)
 
 -- name: insert_accounts
-INSERT INTO accounts SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+INSERT INTO accounts SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
 
 -- name: insert_balances
-INSERT INTO balances (account_id, path, asset) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+INSERT INTO balances (account_id, path, asset, link) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 RETURNING balance_id, account_id, path
 
--- name: insert_transactions
-INSERT INTO transactions (log_partition, position, kind, legs, effective_date, requested_at_ns, recorded_at_ns, account_id,
-    order_id, hold_id, execution_id, trace_id, span_id)
-SELECT $1, new.* FROM unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::date[], $6::bigint[], $7::bigint[],
-    $8::text[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::bytea[]) AS new
-
--- name: insert_entries
-INSERT INTO entries (log_partition, position, leg, balance_id, amount, balance, version)
-SELECT $1, new.* FROM unnest($2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS new
-
 -- name: save_holds
-INSERT INTO holds SELECT * FROM jsonb_to_recordset($1::jsonb) AS new (
-    log_partition int, position bigint, account_id text, order_id text, asset text, draw_paths text[],
-    draw_amounts bigint[], captured_quantity bigint, done_quantity bigint, released boolean, created_at_ns bigint,
-    idempotency_key text)
-ON CONFLICT (log_partition, position) DO UPDATE SET draw_paths = excluded.draw_paths,
-    draw_amounts = excluded.draw_amounts, captured_quantity = excluded.captured_quantity,
-    done_quantity = excluded.done_quantity, released = excluded.released
+INSERT INTO holds (log_partition, position, account_id, order_id, asset, created_at_ns, idempotency_key, captured_quantity,
+    done_quantity, released, draw_paths, draw_amounts, taken_amounts, seal)
+SELECT $1, position, account_id, order_id, asset, created_at_ns, idempotency_key, captured_quantity, done_quantity, released,
+    string_to_array(draw_paths, ' '), string_to_array(draw_amounts, ' ')::bigint[], string_to_array(taken_amounts, ' ')::bigint[],
+    seal
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[],
+    $10::bool[], $11::text[], $12::text[], $13::text[], $14::bytea[])
+    AS new(position, account_id, order_id, asset, created_at_ns, idempotency_key, captured_quantity, done_quantity, released,
+        draw_paths, draw_amounts, taken_amounts, seal)
+ON CONFLICT (log_partition, position) DO UPDATE SET captured_quantity = excluded.captured_quantity,
+    done_quantity = excluded.done_quantity, released = excluded.released, draw_paths = excluded.draw_paths,
+    draw_amounts = excluded.draw_amounts, taken_amounts = excluded.taken_amounts, seal = excluded.seal
 
--- name: insert_commands
-INSERT INTO commands SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::jsonb[], $6::bigint[])
+-- name: trades_of_orders
+-- What has been traded for these orders, and what was reversed since.
+SELECT t.order_id, t.position, t.kind, t.exec_id, t.execution_id, t.reverses, b.account_id, b.path, b.asset, e.amount
+FROM transactions t JOIN entries e USING (log_partition, position) JOIN balances b USING (balance_id)
+WHERE t.log_partition = $1 AND t.order_id = ANY($2) AND t.kind IN (6, 8, 9, 11, 13)
+ORDER BY t.position, e.leg
 
--- name: position
-SELECT coalesce(max(position), 0) FROM log_heads WHERE log = 'transactions' AND log_partition = $1
+-- name: originals
+-- Legs of transactions that somebody wants to reverse.
+SELECT t.position, t.kind, t.reverses, b.account_id, b.path, b.asset, e.amount, EXISTS (
+    SELECT FROM transactions later WHERE later.reverses = t.position AND later.log_partition = t.log_partition
+) AS reversed
+FROM transactions t JOIN entries e USING (log_partition, position) JOIN balances b USING (balance_id)
+WHERE t.log_partition = $1 AND t.position = ANY($2::bigint[]) ORDER BY t.position, e.leg
 
--- name: account_with_balances
-SELECT a.account_id, a.customer_id, a.opened_at_ns, b.path, b.balance, b.version, h.position
-FROM accounts a
-LEFT JOIN balances b USING (account_id)
-LEFT JOIN log_heads h ON h.log = 'transactions' AND h.log_partition = $2
-WHERE a.account_id = $1
+-- name: clearing
+SELECT path, balance FROM balances WHERE account_id = $1 AND path LIKE 'clearing/%' AND balance <> 0 ORDER BY path
 
--- name: hold_by_key
-SELECT holds.*, t.trace_id FROM holds JOIN transactions t USING (log_partition, position)
-WHERE holds.account_id = $1 AND idempotency_key = $2
+-- name: settle
+INSERT INTO settlements (log_partition, settle_date, link) VALUES ($1, $2, $3)
 
--- name: list_holds
-SELECT * FROM holds
-WHERE NOT released AND created_at_ns < $1 AND (created_at_ns, log_partition, position) > ($2, $3, $4)
-ORDER BY created_at_ns, log_partition, position LIMIT $5
-
--- name: list_entries
-SELECT t.log_partition, t.position, t.kind, t.effective_date, t.recorded_at_ns, t.order_id, t.execution_id,
-    b.account_id, b.path, b.asset, e.amount, e.balance, e.version, e.leg
-FROM entries e JOIN balances b USING (balance_id) JOIN transactions t USING (log_partition, position)
-WHERE b.account_id = $1 AND ($2 = '' OR t.order_id = $2) AND (e.log_partition, e.position, e.leg) > ($3, $4, $5)
-ORDER BY e.log_partition, e.position, e.leg LIMIT $6
-
--- name: read_transactions
-SELECT * FROM transactions WHERE log_partition = $1 AND position > $2 ORDER BY position LIMIT $3
-
--- name: read_entries
-SELECT e.position, b.account_id, b.path, b.asset, e.amount, e.balance, e.version
-FROM entries e JOIN balances b USING (balance_id)
-WHERE e.log_partition = $1 AND e.position BETWEEN $2 AND $3 ORDER BY e.position, e.leg
+-- name: reconciled
+INSERT INTO reconciliations (log_partition, recorded_at_ns, executions, mismatches, link) VALUES ($1, $2, $3, $4, $5)

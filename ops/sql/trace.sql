@@ -11,11 +11,11 @@ SELECT order_id, account_id, symbol, received_at_ns, accepted_at_ns, trace_id, s
 FROM oms.orders WHERE log_partition = $1 AND accepted_position > $2 ORDER BY accepted_position LIMIT 1000
 
 -- name: order_transactions
-SELECT log_partition, position, kind, requested_at_ns, recorded_at_ns, account_id, order_id, execution_id, trace_id, span_id
+SELECT log_partition, position, kind, requested_at_ns, recorded_at_ns, account_id, order_id, execution_id, trace_id
 FROM ledger.transactions WHERE order_id = $1 ORDER BY log_partition, position
 
 -- name: transactions_after
-SELECT log_partition, position, kind, requested_at_ns, recorded_at_ns, account_id, order_id, execution_id, trace_id, span_id
+SELECT log_partition, position, kind, requested_at_ns, recorded_at_ns, account_id, order_id, execution_id, trace_id
 FROM ledger.transactions WHERE log_partition = $1 AND position > $2 ORDER BY position LIMIT 1000
 
 -- name: order_routes

@@ -12,6 +12,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from openbell.fix.v1 import fix_pb2 as _fix_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -40,6 +41,30 @@ HOLD_STATE_OPEN: HoldState.ValueType  # 1
 HOLD_STATE_RELEASED: HoldState.ValueType  # 2
 Global___HoldState: _TypeAlias = HoldState  # noqa: Y015
 
+class _StatementBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StatementBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatementBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STATEMENT_BASIS_UNSPECIFIED: _StatementBasis.ValueType  # 0
+    """recorded"""
+    STATEMENT_BASIS_RECORDED: _StatementBasis.ValueType  # 1
+    """when it was recorded, New York days: never changes once the days are over"""
+    STATEMENT_BASIS_EFFECTIVE: _StatementBasis.ValueType  # 2
+    """effective_date: what is recorded late still belongs to its day"""
+
+class StatementBasis(_StatementBasis, metaclass=_StatementBasisEnumTypeWrapper):
+    """What a statement's dates mean."""
+
+STATEMENT_BASIS_UNSPECIFIED: StatementBasis.ValueType  # 0
+"""recorded"""
+STATEMENT_BASIS_RECORDED: StatementBasis.ValueType  # 1
+"""when it was recorded, New York days: never changes once the days are over"""
+STATEMENT_BASIS_EFFECTIVE: StatementBasis.ValueType  # 2
+"""effective_date: what is recorded late still belongs to its day"""
+Global___StatementBasis: _TypeAlias = StatementBasis  # noqa: Y015
+
 class _TransactionKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -53,6 +78,16 @@ class _TransactionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trans
     TRANSACTION_KIND_ADJUST: _TransactionKind.ValueType  # 4
     TRANSACTION_KIND_RELEASE: _TransactionKind.ValueType  # 5
     TRANSACTION_KIND_TRADE: _TransactionKind.ValueType  # 6
+    TRANSACTION_KIND_CAPTURE: _TransactionKind.ValueType  # 7
+    TRANSACTION_KIND_BUST: _TransactionKind.ValueType  # 8
+    """reverses a trade"""
+    TRANSACTION_KIND_CORRECTION: _TransactionKind.ValueType  # 9
+    """reverses a trade; the corrected one follows as a TRADE of the same execution"""
+    TRANSACTION_KIND_SETTLEMENT: _TransactionKind.ValueType  # 10
+    TRANSACTION_KIND_FEE: _TransactionKind.ValueType  # 11
+    TRANSACTION_KIND_JOURNAL: _TransactionKind.ValueType  # 12
+    TRANSACTION_KIND_REVERSAL: _TransactionKind.ValueType  # 13
+    """of a deposit, withdrawal, fee or journal"""
 
 class TransactionKind(_TransactionKind, metaclass=_TransactionKindEnumTypeWrapper): ...
 
@@ -63,6 +98,16 @@ TRANSACTION_KIND_HOLD: TransactionKind.ValueType  # 3
 TRANSACTION_KIND_ADJUST: TransactionKind.ValueType  # 4
 TRANSACTION_KIND_RELEASE: TransactionKind.ValueType  # 5
 TRANSACTION_KIND_TRADE: TransactionKind.ValueType  # 6
+TRANSACTION_KIND_CAPTURE: TransactionKind.ValueType  # 7
+TRANSACTION_KIND_BUST: TransactionKind.ValueType  # 8
+"""reverses a trade"""
+TRANSACTION_KIND_CORRECTION: TransactionKind.ValueType  # 9
+"""reverses a trade; the corrected one follows as a TRADE of the same execution"""
+TRANSACTION_KIND_SETTLEMENT: TransactionKind.ValueType  # 10
+TRANSACTION_KIND_FEE: TransactionKind.ValueType  # 11
+TRANSACTION_KIND_JOURNAL: TransactionKind.ValueType  # 12
+TRANSACTION_KIND_REVERSAL: TransactionKind.ValueType  # 13
+"""of a deposit, withdrawal, fee or journal"""
 Global___TransactionKind: _TypeAlias = TransactionKind  # noqa: Y015
 
 @_typing.final
@@ -448,21 +493,27 @@ class HoldResponse(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     BALANCES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.str
     @_builtins.property
     def hold(self) -> Global___HoldRecord: ...
     @_builtins.property
     def balances(self) -> Global___Balances: ...
+    @_builtins.property
+    def position(self) -> Global___Position:
+        """of a hold of shares"""
+
     def __init__(
         self,
         *,
         hold: Global___HoldRecord | None = ...,
         transaction_id: _builtins.str = ...,
         balances: Global___Balances | None = ...,
+        position: Global___Position | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "transaction_id", b"transaction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position", "transaction_id", b"transaction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,21 +552,27 @@ class AdjustHoldResponse(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     BALANCES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.str
     @_builtins.property
     def hold(self) -> Global___HoldRecord: ...
     @_builtins.property
     def balances(self) -> Global___Balances: ...
+    @_builtins.property
+    def position(self) -> Global___Position:
+        """of a hold of shares"""
+
     def __init__(
         self,
         *,
         hold: Global___HoldRecord | None = ...,
         transaction_id: _builtins.str = ...,
         balances: Global___Balances | None = ...,
+        position: Global___Position | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "transaction_id", b"transaction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position", "transaction_id", b"transaction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -550,25 +607,689 @@ class ReleaseResponse(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     BALANCES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.str
     @_builtins.property
     def hold(self) -> Global___HoldRecord: ...
     @_builtins.property
     def balances(self) -> Global___Balances: ...
+    @_builtins.property
+    def position(self) -> Global___Position:
+        """of a hold of shares"""
+
     def __init__(
         self,
         *,
         hold: Global___HoldRecord | None = ...,
         transaction_id: _builtins.str = ...,
         balances: Global___Balances | None = ...,
+        position: Global___Position | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "transaction_id", b"transaction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position", "transaction_id", b"transaction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015
+
+@_typing.final
+class CaptureRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    SETTLE_DATE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    hold_id: _builtins.str
+    amount: _builtins.int
+    settle_date: _builtins.str
+    """of cash, YYYY-MM-DD; empty: by the settlement cycle from today"""
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        hold_id: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        settle_date: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "hold_id", b"hold_id", "idempotency_key", b"idempotency_key", "settle_date", b"settle_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureRequest: _TypeAlias = CaptureRequest  # noqa: Y015
+
+@_typing.final
+class CaptureResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    BALANCES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    @_builtins.property
+    def hold(self) -> Global___HoldRecord: ...
+    @_builtins.property
+    def balances(self) -> Global___Balances: ...
+    @_builtins.property
+    def position(self) -> Global___Position:
+        """of a hold of shares"""
+
+    def __init__(
+        self,
+        *,
+        hold: Global___HoldRecord | None = ...,
+        transaction_id: _builtins.str = ...,
+        balances: Global___Balances | None = ...,
+        position: Global___Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "hold", b"hold", "position", b"position", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureResponse: _TypeAlias = CaptureResponse  # noqa: Y015
+
+@_typing.final
+class TradeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    TRADE_DATE_FIELD_NUMBER: _builtins.int
+    SETTLE_DATE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    order_id: _builtins.str
+    """whose hold it draws on; may be empty"""
+    side: _fix_pb2.Side.ValueType
+    symbol: _builtins.str
+    quantity: _builtins.int
+    price: _builtins.int
+    trade_date: _builtins.str
+    """YYYY-MM-DD; empty: today in New York"""
+    settle_date: _builtins.str
+    """YYYY-MM-DD, not past; empty: by the settlement cycle from the trade date"""
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        side: _fix_pb2.Side.ValueType = ...,
+        symbol: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        price: _builtins.int = ...,
+        trade_date: _builtins.str = ...,
+        settle_date: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "idempotency_key", b"idempotency_key", "order_id", b"order_id", "price", b"price", "quantity", b"quantity", "settle_date", b"settle_date", "side", b"side", "symbol", b"symbol", "trade_date", b"trade_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeRequest: _TypeAlias = TradeRequest  # noqa: Y015
+
+@_typing.final
+class TradeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    BALANCES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    @_builtins.property
+    def balances(self) -> Global___Balances: ...
+    @_builtins.property
+    def position(self) -> Global___Position: ...
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        balances: Global___Balances | None = ...,
+        position: Global___Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "position", b"position", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeResponse: _TypeAlias = TradeResponse  # noqa: Y015
+
+@_typing.final
+class JournalLeg(_message.Message):
+    """One leg of a journal: bank, fees, equity, clearing/DATE or street/SYMBOL of the house."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    asset: _builtins.str
+    amount: _builtins.int
+    """credit positive, debit negative"""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        asset: _builtins.str = ...,
+        amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalLeg: _TypeAlias = JournalLeg  # noqa: Y015
+
+@_typing.final
+class JournalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEGS_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_DATE_FIELD_NUMBER: _builtins.int
+    MEMO_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    effective_date: _builtins.str
+    """YYYY-MM-DD; empty: today in New York"""
+    memo: _builtins.str
+    """why"""
+    idempotency_key: _builtins.str
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalLeg]:
+        """2 to 100; they sum to zero per asset"""
+
+    def __init__(
+        self,
+        *,
+        legs: _abc.Iterable[Global___JournalLeg] | None = ...,
+        effective_date: _builtins.str = ...,
+        memo: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_date", b"effective_date", "idempotency_key", b"idempotency_key", "legs", b"legs", "memo", b"memo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalRequest: _TypeAlias = JournalRequest  # noqa: Y015
+
+@_typing.final
+class JournalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    BALANCES_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    @_builtins.property
+    def balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalLeg]:
+        """of the legs' paths, afterwards"""
+
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        balances: _abc.Iterable[Global___JournalLeg] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalResponse: _TypeAlias = JournalResponse  # noqa: Y015
+
+@_typing.final
+class ReverseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    MEMO_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    memo: _builtins.str
+    """why"""
+    idempotency_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        memo: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "memo", b"memo", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReverseRequest: _TypeAlias = ReverseRequest  # noqa: Y015
+
+@_typing.final
+class ReverseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    BALANCES_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    @_builtins.property
+    def balances(self) -> Global___Balances:
+        """of the customer's account, if it has one"""
+
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+        balances: Global___Balances | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReverseResponse: _TypeAlias = ReverseResponse  # noqa: Y015
+
+@_typing.final
+class Command(_message.Message):
+    """One command in a batch or stream, with the trace it belongs to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    OPEN_ACCOUNT_FIELD_NUMBER: _builtins.int
+    DEPOSIT_FIELD_NUMBER: _builtins.int
+    WITHDRAW_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    ADJUST_HOLD_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    TRADE_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
+    REVERSE_FIELD_NUMBER: _builtins.int
+    traceparent: _builtins.str
+    """W3C; empty: that of the call"""
+    @_builtins.property
+    def open_account(self) -> Global___OpenAccountRequest: ...
+    @_builtins.property
+    def deposit(self) -> Global___DepositRequest: ...
+    @_builtins.property
+    def withdraw(self) -> Global___WithdrawRequest: ...
+    @_builtins.property
+    def hold(self) -> Global___HoldRequest: ...
+    @_builtins.property
+    def adjust_hold(self) -> Global___AdjustHoldRequest: ...
+    @_builtins.property
+    def capture(self) -> Global___CaptureRequest: ...
+    @_builtins.property
+    def release(self) -> Global___ReleaseRequest: ...
+    @_builtins.property
+    def trade(self) -> Global___TradeRequest: ...
+    @_builtins.property
+    def journal(self) -> Global___JournalRequest: ...
+    @_builtins.property
+    def reverse(self) -> Global___ReverseRequest: ...
+    def __init__(
+        self,
+        *,
+        traceparent: _builtins.str = ...,
+        open_account: Global___OpenAccountRequest | None = ...,
+        deposit: Global___DepositRequest | None = ...,
+        withdraw: Global___WithdrawRequest | None = ...,
+        hold: Global___HoldRequest | None = ...,
+        adjust_hold: Global___AdjustHoldRequest | None = ...,
+        capture: Global___CaptureRequest | None = ...,
+        release: Global___ReleaseRequest | None = ...,
+        trade: Global___TradeRequest | None = ...,
+        journal: Global___JournalRequest | None = ...,
+        reverse: Global___ReverseRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adjust_hold", b"adjust_hold", "capture", b"capture", "deposit", b"deposit", "hold", b"hold", "journal", b"journal", "open_account", b"open_account", "release", b"release", "request", b"request", "reverse", b"reverse", "trade", b"trade", "withdraw", b"withdraw"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjust_hold", b"adjust_hold", "capture", b"capture", "deposit", b"deposit", "hold", b"hold", "journal", b"journal", "open_account", b"open_account", "release", b"release", "request", b"request", "reverse", b"reverse", "traceparent", b"traceparent", "trade", b"trade", "withdraw", b"withdraw"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["open_account", "deposit", "withdraw", "hold", "adjust_hold", "capture", "release", "trade", "journal", "reverse"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___Command: _TypeAlias = Command  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    """What a command came to: its response, or why it was refused. Stored under the command's key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSED_FIELD_NUMBER: _builtins.int
+    OPEN_ACCOUNT_FIELD_NUMBER: _builtins.int
+    DEPOSIT_FIELD_NUMBER: _builtins.int
+    WITHDRAW_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    ADJUST_HOLD_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    TRADE_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
+    REVERSE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refused(self) -> Global___Refused: ...
+    @_builtins.property
+    def open_account(self) -> Global___OpenAccountResponse: ...
+    @_builtins.property
+    def deposit(self) -> Global___DepositResponse: ...
+    @_builtins.property
+    def withdraw(self) -> Global___WithdrawResponse: ...
+    @_builtins.property
+    def hold(self) -> Global___HoldResponse: ...
+    @_builtins.property
+    def adjust_hold(self) -> Global___AdjustHoldResponse: ...
+    @_builtins.property
+    def capture(self) -> Global___CaptureResponse: ...
+    @_builtins.property
+    def release(self) -> Global___ReleaseResponse: ...
+    @_builtins.property
+    def trade(self) -> Global___TradeResponse: ...
+    @_builtins.property
+    def journal(self) -> Global___JournalResponse: ...
+    @_builtins.property
+    def reverse(self) -> Global___ReverseResponse: ...
+    def __init__(
+        self,
+        *,
+        refused: Global___Refused | None = ...,
+        open_account: Global___OpenAccountResponse | None = ...,
+        deposit: Global___DepositResponse | None = ...,
+        withdraw: Global___WithdrawResponse | None = ...,
+        hold: Global___HoldResponse | None = ...,
+        adjust_hold: Global___AdjustHoldResponse | None = ...,
+        capture: Global___CaptureResponse | None = ...,
+        release: Global___ReleaseResponse | None = ...,
+        trade: Global___TradeResponse | None = ...,
+        journal: Global___JournalResponse | None = ...,
+        reverse: Global___ReverseResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adjust_hold", b"adjust_hold", "capture", b"capture", "deposit", b"deposit", "hold", b"hold", "journal", b"journal", "open_account", b"open_account", "refused", b"refused", "release", b"release", "response", b"response", "reverse", b"reverse", "trade", b"trade", "withdraw", b"withdraw"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjust_hold", b"adjust_hold", "capture", b"capture", "deposit", b"deposit", "hold", b"hold", "journal", b"journal", "open_account", b"open_account", "refused", b"refused", "release", b"release", "response", b"response", "reverse", b"reverse", "trade", b"trade", "withdraw", b"withdraw"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["refused", "open_account", "deposit", "withdraw", "hold", "adjust_hold", "capture", "release", "trade", "journal", "reverse"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class Refused(_message.Message):
+    """As a call's status and ErrorInfo would tell it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REASON_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    code: _builtins.int
+    """google.rpc.Code"""
+    message: _builtins.str
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refused: _TypeAlias = Refused  # noqa: Y015
+
+@_typing.final
+class SubmitBatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Command]:
+        """1 to 1,000"""
+
+    def __init__(
+        self,
+        *,
+        commands: _abc.Iterable[Global___Command] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitBatchRequest: _TypeAlias = SubmitBatchRequest  # noqa: Y015
+
+@_typing.final
+class SubmitBatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]:
+        """one a command"""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___Answer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitBatchResponse: _TypeAlias = SubmitBatchResponse  # noqa: Y015
+
+@_typing.final
+class SubmitStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Command]:
+        """1 to 1,000"""
+
+    def __init__(
+        self,
+        *,
+        commands: _abc.Iterable[Global___Command] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitStreamRequest: _TypeAlias = SubmitStreamRequest  # noqa: Y015
+
+@_typing.final
+class SubmitStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]:
+        """one a command"""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___Answer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitStreamResponse: _TypeAlias = SubmitStreamResponse  # noqa: Y015
+
+@_typing.final
+class SettleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLE_DATE_FIELD_NUMBER: _builtins.int
+    settle_date: _builtins.str
+    """YYYY-MM-DD, not after today in New York"""
+    def __init__(
+        self,
+        *,
+        settle_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settle_date", b"settle_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleRequest: _TypeAlias = SettleRequest  # noqa: Y015
+
+@_typing.final
+class SettleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLED_FIELD_NUMBER: _builtins.int
+    TRANSACTIONS_FIELD_NUMBER: _builtins.int
+    transactions: _builtins.int
+    """that it posted"""
+    @_builtins.property
+    def settled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the dates that this call settled"""
+
+    def __init__(
+        self,
+        *,
+        settled: _abc.Iterable[_builtins.str] | None = ...,
+        transactions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settled", b"settled", "transactions", b"transactions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleResponse: _TypeAlias = SettleResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileRequest: _TypeAlias = ReconcileRequest  # noqa: Y015
+
+@_typing.final
+class ReconcileResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    MISMATCHES_FIELD_NUMBER: _builtins.int
+    executions: _builtins.int
+    """compared by this run"""
+    @_builtins.property
+    def mismatches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mismatch]: ...
+    def __init__(
+        self,
+        *,
+        executions: _builtins.int = ...,
+        mismatches: _abc.Iterable[Global___Mismatch] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "mismatches", b"mismatches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileResponse: _TypeAlias = ReconcileResponse  # noqa: Y015
+
+@_typing.final
+class Mismatch(_message.Message):
+    """Where the ledger and the executions, or clearing, disagree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    POSTED_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    execution_id: _builtins.str
+    path: _builtins.str
+    expected: _builtins.str
+    posted: _builtins.str
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        expected: _builtins.str = ...,
+        posted: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "expected", b"expected", "path", b"path", "posted", b"posted", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mismatch: _TypeAlias = Mismatch  # noqa: Y015
 
 @_typing.final
 class GetHoldRequest(_message.Message):
@@ -671,15 +1392,23 @@ class GetBalancesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    AS_OF_POSITION_FIELD_NUMBER: _builtins.int
+    AS_OF_NS_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
+    as_of_position: _builtins.int
+    """of the log; 0: now, or as_of_ns"""
+    as_of_ns: _builtins.int
+    """past instant; 0: now, or as_of_position"""
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        as_of_position: _builtins.int = ...,
+        as_of_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "as_of_ns", b"as_of_ns", "as_of_position", b"as_of_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -690,16 +1419,26 @@ class GetBalancesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BALANCES_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def balances(self) -> Global___Balances: ...
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Position]: ...
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___HoldRecord]:
+        """open; not for the past"""
+
     def __init__(
         self,
         *,
         balances: Global___Balances | None = ...,
+        positions: _abc.Iterable[Global___Position] | None = ...,
+        holds: _abc.Iterable[Global___HoldRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "holds", b"holds", "positions", b"positions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -710,15 +1449,23 @@ class GetPositionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    AS_OF_POSITION_FIELD_NUMBER: _builtins.int
+    AS_OF_NS_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
+    as_of_position: _builtins.int
+    """of the log; 0: now, or as_of_ns"""
+    as_of_ns: _builtins.int
+    """past instant; 0: now, or as_of_position"""
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        as_of_position: _builtins.int = ...,
+        as_of_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "as_of_ns", b"as_of_ns", "as_of_position", b"as_of_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -749,18 +1496,28 @@ Global___GetPositionsResponse: _TypeAlias = GetPositionsResponse  # noqa: Y015
 
 @_typing.final
 class ListEntriesRequest(_message.Message):
+    """At least one of the filters; a customer must give account_id."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     order_id: _builtins.str
-    """empty for all"""
     page_size: _builtins.int
     """1 to 500, 50 if 0"""
     page_token: _builtins.str
+    execution_id: _builtins.str
+    """exe_..."""
+    transaction_id: _builtins.str
+    """txn_..."""
+    trace_id: _builtins.str
+    """32 hex digits"""
     def __init__(
         self,
         *,
@@ -768,10 +1525,13 @@ class ListEntriesRequest(_message.Message):
         order_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        transaction_id: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "execution_id", b"execution_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "trace_id", b"trace_id", "transaction_id", b"transaction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -801,6 +1561,107 @@ class ListEntriesResponse(_message.Message):
 Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
 
 @_typing.final
+class GetStatementRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    FROM_DATE_FIELD_NUMBER: _builtins.int
+    TO_DATE_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    from_date: _builtins.str
+    """YYYY-MM-DD, inclusive"""
+    to_date: _builtins.str
+    """YYYY-MM-DD, inclusive"""
+    basis: Global___StatementBasis.ValueType
+    page_size: _builtins.int
+    """1 to 500, 50 if 0"""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        from_date: _builtins.str = ...,
+        to_date: _builtins.str = ...,
+        basis: Global___StatementBasis.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "basis", b"basis", "from_date", b"from_date", "page_size", b"page_size", "page_token", b"page_token", "to_date", b"to_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatementRequest: _TypeAlias = GetStatementRequest  # noqa: Y015
+
+@_typing.final
+class GetStatementResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENING_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_POSITION_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    as_of_position: _builtins.int
+    """entries after it are not in the statement; the same on each page"""
+    @_builtins.property
+    def opening(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatementLine]:
+        """before from_date"""
+
+    @_builtins.property
+    def closing(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatementLine]:
+        """after to_date"""
+
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]: ...
+    def __init__(
+        self,
+        *,
+        opening: _abc.Iterable[Global___StatementLine] | None = ...,
+        closing: _abc.Iterable[Global___StatementLine] | None = ...,
+        entries: _abc.Iterable[Global___Entry] | None = ...,
+        next_page_token: _builtins.str = ...,
+        as_of_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_position", b"as_of_position", "closing", b"closing", "entries", b"entries", "next_page_token", b"next_page_token", "opening", b"opening"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatementResponse: _TypeAlias = GetStatementResponse  # noqa: Y015
+
+@_typing.final
+class StatementLine(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    asset: _builtins.str
+    amount: _builtins.int
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        asset: _builtins.str = ...,
+        amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatementLine: _TypeAlias = StatementLine  # noqa: Y015
+
+@_typing.final
 class Entry(_message.Message):
     """One leg. Customers' accounts are what the broker owes them, so a credit (positive) raises them; house accounts carry
     the opposite sign.
@@ -820,6 +1681,7 @@ class Entry(_message.Message):
     EFFECTIVE_DATE_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.str
     kind: Global___TransactionKind.ValueType
     account_id: _builtins.str
@@ -839,6 +1701,8 @@ class Entry(_message.Message):
     order_id: _builtins.str
     execution_id: _builtins.str
     """exe_..."""
+    trace_id: _builtins.str
+    """32 hex digits"""
     def __init__(
         self,
         *,
@@ -854,10 +1718,11 @@ class Entry(_message.Message):
         effective_date: _builtins.str = ...,
         order_id: _builtins.str = ...,
         execution_id: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount", b"amount", "asset", b"asset", "balance", b"balance", "effective_date", b"effective_date", "execution_id", b"execution_id", "kind", b"kind", "order_id", b"order_id", "path", b"path", "recorded_at_ns", b"recorded_at_ns", "transaction_id", b"transaction_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount", b"amount", "asset", b"asset", "balance", b"balance", "effective_date", b"effective_date", "execution_id", b"execution_id", "kind", b"kind", "order_id", b"order_id", "path", b"path", "recorded_at_ns", b"recorded_at_ns", "trace_id", b"trace_id", "transaction_id", b"transaction_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -878,6 +1743,11 @@ class Transaction(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     SPAN_ID_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    REVERSES_FIELD_NUMBER: _builtins.int
+    MEMO_FIELD_NUMBER: _builtins.int
+    REQUESTED_AT_NS_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.str
     position: _builtins.int
     kind: Global___TransactionKind.ValueType
@@ -890,6 +1760,14 @@ class Transaction(_message.Message):
     """32 hex digits"""
     span_id: _builtins.str
     """16 hex digits"""
+    account_id: _builtins.str
+    """the customer's, or house/N"""
+    exec_id: _builtins.str
+    """ExecID(17)"""
+    reverses: _builtins.str
+    """txn_... that this one reverses"""
+    memo: _builtins.str
+    requested_at_ns: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]: ...
     def __init__(
@@ -906,10 +1784,15 @@ class Transaction(_message.Message):
         trace_id: _builtins.str = ...,
         span_id: _builtins.str = ...,
         entries: _abc.Iterable[Global___Entry] | None = ...,
+        account_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+        reverses: _builtins.str = ...,
+        memo: _builtins.str = ...,
+        requested_at_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_date", b"effective_date", "entries", b"entries", "execution_id", b"execution_id", "hold_id", b"hold_id", "kind", b"kind", "order_id", b"order_id", "position", b"position", "recorded_at_ns", b"recorded_at_ns", "span_id", b"span_id", "trace_id", b"trace_id", "transaction_id", b"transaction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "effective_date", b"effective_date", "entries", b"entries", "exec_id", b"exec_id", "execution_id", b"execution_id", "hold_id", b"hold_id", "kind", b"kind", "memo", b"memo", "order_id", b"order_id", "position", b"position", "recorded_at_ns", b"recorded_at_ns", "requested_at_ns", b"requested_at_ns", "reverses", b"reverses", "span_id", b"span_id", "trace_id", b"trace_id", "transaction_id", b"transaction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,10 +64,50 @@ class LedgerServiceStub:
                 request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.AdjustHoldRequest.SerializeToString,
                 response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.AdjustHoldResponse.FromString,
                 _registered_method=True)
+        self.Capture = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/Capture',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.CaptureRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.CaptureResponse.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/openbell.ledger.v1.LedgerService/Release',
                 request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReleaseRequest.SerializeToString,
                 response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
+        self.Trade = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/Trade',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.TradeRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.TradeResponse.FromString,
+                _registered_method=True)
+        self.Journal = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/Journal',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.JournalRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.JournalResponse.FromString,
+                _registered_method=True)
+        self.Reverse = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/Reverse',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReverseRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReverseResponse.FromString,
+                _registered_method=True)
+        self.SubmitBatch = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/SubmitBatch',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitBatchRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitBatchResponse.FromString,
+                _registered_method=True)
+        self.SubmitStream = channel.stream_stream(
+                '/openbell.ledger.v1.LedgerService/SubmitStream',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitStreamRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitStreamResponse.FromString,
+                _registered_method=True)
+        self.Settle = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/Settle',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SettleRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SettleResponse.FromString,
+                _registered_method=True)
+        self.Reconcile = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/Reconcile',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileResponse.FromString,
                 _registered_method=True)
         self.GetHold = channel.unary_unary(
                 '/openbell.ledger.v1.LedgerService/GetHold',
@@ -93,6 +133,11 @@ class LedgerServiceStub:
                 '/openbell.ledger.v1.LedgerService/ListEntries',
                 request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
+        self.GetStatement = channel.unary_unary(
+                '/openbell.ledger.v1.LedgerService/GetStatement',
+                request_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.GetStatementRequest.SerializeToString,
+                response_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.GetStatementResponse.FromString,
                 _registered_method=True)
         self.Subscribe = channel.unary_stream(
                 '/openbell.ledger.v1.LedgerService/Subscribe',
@@ -144,8 +189,68 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Capture(self, request, context):
+        """Takes part or all of an open hold to clearing, or to the street for shares; any number of times.
+        FAILED_PRECONDITION beyond what is held, and once it is released.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Release(self, request, context):
         """Puts back what is left of a hold whose order was never handed to the EMS; FAILED_PRECONDITION once it is released.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Trade(self, request, context):
+        """A trade that did not come by the execution log. It draws on the order's hold, then on what is available;
+        FAILED_PRECONDITION beyond that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Journal(self, request, context):
+        """Any balanced legs between the house's own accounts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reverse(self, request, context):
+        """The opposite of a deposit, withdrawal or journal, once; FAILED_PRECONDITION for other kinds, for what is
+        reversed, and for what the account no longer has. A venue's trades are reversed by the venue: bust, correction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitBatch(self, request, context):
+        """Up to 1,000 commands, answered in order; one that is refused refuses alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitStream(self, request_iterator, context):
+        """As SubmitBatch, any number of times on one stream; answers come in the order of the requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Settle(self, request, context):
+        """Settles every date up to one, which must be reached: unsettled cash becomes settled, clearing goes to the bank. What is
+        settled already stays as it is. The ledger does this by itself each settlement day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reconcile(self, request, context):
+        """Compares what was posted with the execution log, and clearing with what has settled. The ledger does this daily.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,7 +271,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBalances(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Cash, positions and open holds in one snapshot; or cash and positions as they were.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -178,7 +284,14 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Entries of one account, oldest first.
+        """Entries of one account, or of an order, execution, trace or transaction; oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatement(self, request, context):
+        """An account's entries between two dates, with the balances before the first and after the last.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,10 +337,50 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.AdjustHoldRequest.FromString,
                     response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.AdjustHoldResponse.SerializeToString,
             ),
+            'Capture': grpc.unary_unary_rpc_method_handler(
+                    servicer.Capture,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.CaptureRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.CaptureResponse.SerializeToString,
+            ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
                     request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReleaseRequest.FromString,
                     response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'Trade': grpc.unary_unary_rpc_method_handler(
+                    servicer.Trade,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.TradeRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.TradeResponse.SerializeToString,
+            ),
+            'Journal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Journal,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.JournalRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.JournalResponse.SerializeToString,
+            ),
+            'Reverse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reverse,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReverseRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReverseResponse.SerializeToString,
+            ),
+            'SubmitBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitBatch,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitBatchRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitBatchResponse.SerializeToString,
+            ),
+            'SubmitStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SubmitStream,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitStreamRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitStreamResponse.SerializeToString,
+            ),
+            'Settle': grpc.unary_unary_rpc_method_handler(
+                    servicer.Settle,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SettleRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.SettleResponse.SerializeToString,
+            ),
+            'Reconcile': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reconcile,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileResponse.SerializeToString,
             ),
             'GetHold': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHold,
@@ -253,6 +406,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ListEntriesRequest.FromString,
                     response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'GetStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatement,
+                    request_deserializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.GetStatementRequest.FromString,
+                    response_serializer=openbell_dot_ledger_dot_v1_dot_ledger__pb2.GetStatementResponse.SerializeToString,
             ),
             'Subscribe': grpc.unary_stream_rpc_method_handler(
                     servicer.Subscribe,
@@ -433,6 +591,33 @@ class LedgerService:
             _registered_method=True)
 
     @staticmethod
+    def Capture(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/Capture',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.CaptureRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.CaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Release(request,
             target,
             options=(),
@@ -449,6 +634,195 @@ class LedgerService:
             '/openbell.ledger.v1.LedgerService/Release',
             openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReleaseRequest.SerializeToString,
             openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/Trade',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.TradeRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.TradeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Journal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/Journal',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.JournalRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.JournalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reverse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/Reverse',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReverseRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/SubmitBatch',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitBatchRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/openbell.ledger.v1.LedgerService/SubmitStream',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitStreamRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.SubmitStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Settle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/Settle',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.SettleRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.SettleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reconcile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/Reconcile',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -584,6 +958,33 @@ class LedgerService:
             '/openbell.ledger.v1.LedgerService/ListEntries',
             openbell_dot_ledger_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
             openbell_dot_ledger_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openbell.ledger.v1.LedgerService/GetStatement',
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.GetStatementRequest.SerializeToString,
+            openbell_dot_ledger_dot_v1_dot_ledger__pb2.GetStatementResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,16 +45,43 @@ class LedgerServiceStub:
     """Sets cash or shares aside for one order; FAILED_PRECONDITION beyond what is available."""
     AdjustHold: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.AdjustHoldRequest, _ledger_pb2.AdjustHoldResponse]
     """Raises or lowers what an open hold still holds; FAILED_PRECONDITION once it is released."""
+    Capture: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.CaptureRequest, _ledger_pb2.CaptureResponse]
+    """Takes part or all of an open hold to clearing, or to the street for shares; any number of times.
+    FAILED_PRECONDITION beyond what is held, and once it is released.
+    """
     Release: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReleaseRequest, _ledger_pb2.ReleaseResponse]
     """Puts back what is left of a hold whose order was never handed to the EMS; FAILED_PRECONDITION once it is released."""
+    Trade: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.TradeRequest, _ledger_pb2.TradeResponse]
+    """A trade that did not come by the execution log. It draws on the order's hold, then on what is available;
+    FAILED_PRECONDITION beyond that.
+    """
+    Journal: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.JournalRequest, _ledger_pb2.JournalResponse]
+    """Any balanced legs between the house's own accounts."""
+    Reverse: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReverseRequest, _ledger_pb2.ReverseResponse]
+    """The opposite of a deposit, withdrawal or journal, once; FAILED_PRECONDITION for other kinds, for what is
+    reversed, and for what the account no longer has. A venue's trades are reversed by the venue: bust, correction.
+    """
+    SubmitBatch: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBatchRequest, _ledger_pb2.SubmitBatchResponse]
+    """Up to 1,000 commands, answered in order; one that is refused refuses alone."""
+    SubmitStream: _grpc.StreamStreamMultiCallable[_ledger_pb2.SubmitStreamRequest, _ledger_pb2.SubmitStreamResponse]
+    """As SubmitBatch, any number of times on one stream; answers come in the order of the requests."""
+    Settle: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SettleRequest, _ledger_pb2.SettleResponse]
+    """Settles every date up to one, which must be reached: unsettled cash becomes settled, clearing goes to the bank. What is
+    settled already stays as it is. The ledger does this by itself each settlement day.
+    """
+    Reconcile: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]
+    """Compares what was posted with the execution log, and clearing with what has settled. The ledger does this daily."""
     GetHold: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetHoldRequest, _ledger_pb2.GetHoldResponse]
     """The hold that was made under a key; NOT_FOUND if that key made none."""
     ListHolds: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListHoldsRequest, _ledger_pb2.ListHoldsResponse]
     """Open holds by age, oldest first: what the OMS compares with its orders."""
     GetBalances: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetBalancesRequest, _ledger_pb2.GetBalancesResponse]
+    """Cash, positions and open holds in one snapshot; or cash and positions as they were."""
     GetPositions: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetPositionsRequest, _ledger_pb2.GetPositionsResponse]
     ListEntries: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]
-    """Entries of one account, oldest first."""
+    """Entries of one account, or of an order, execution, trace or transaction; oldest first."""
+    GetStatement: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetStatementRequest, _ledger_pb2.GetStatementResponse]
+    """An account's entries between two dates, with the balances before the first and after the last."""
     Subscribe: _grpc.UnaryStreamMultiCallable[_ledger_pb2.SubscribeRequest, _ledger_pb2.SubscribeResponse]
     """The transaction log of one partition, in order and without gaps, from the row after `after`; never ends by itself."""
 
@@ -71,16 +98,43 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Sets cash or shares aside for one order; FAILED_PRECONDITION beyond what is available."""
     AdjustHold: _aio.UnaryUnaryMultiCallable[_ledger_pb2.AdjustHoldRequest, _ledger_pb2.AdjustHoldResponse]  # type: ignore[assignment]
     """Raises or lowers what an open hold still holds; FAILED_PRECONDITION once it is released."""
+    Capture: _aio.UnaryUnaryMultiCallable[_ledger_pb2.CaptureRequest, _ledger_pb2.CaptureResponse]  # type: ignore[assignment]
+    """Takes part or all of an open hold to clearing, or to the street for shares; any number of times.
+    FAILED_PRECONDITION beyond what is held, and once it is released.
+    """
     Release: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReleaseRequest, _ledger_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Puts back what is left of a hold whose order was never handed to the EMS; FAILED_PRECONDITION once it is released."""
+    Trade: _aio.UnaryUnaryMultiCallable[_ledger_pb2.TradeRequest, _ledger_pb2.TradeResponse]  # type: ignore[assignment]
+    """A trade that did not come by the execution log. It draws on the order's hold, then on what is available;
+    FAILED_PRECONDITION beyond that.
+    """
+    Journal: _aio.UnaryUnaryMultiCallable[_ledger_pb2.JournalRequest, _ledger_pb2.JournalResponse]  # type: ignore[assignment]
+    """Any balanced legs between the house's own accounts."""
+    Reverse: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReverseRequest, _ledger_pb2.ReverseResponse]  # type: ignore[assignment]
+    """The opposite of a deposit, withdrawal or journal, once; FAILED_PRECONDITION for other kinds, for what is
+    reversed, and for what the account no longer has. A venue's trades are reversed by the venue: bust, correction.
+    """
+    SubmitBatch: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBatchRequest, _ledger_pb2.SubmitBatchResponse]  # type: ignore[assignment]
+    """Up to 1,000 commands, answered in order; one that is refused refuses alone."""
+    SubmitStream: _aio.StreamStreamMultiCallable[_ledger_pb2.SubmitStreamRequest, _ledger_pb2.SubmitStreamResponse]  # type: ignore[assignment]
+    """As SubmitBatch, any number of times on one stream; answers come in the order of the requests."""
+    Settle: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SettleRequest, _ledger_pb2.SettleResponse]  # type: ignore[assignment]
+    """Settles every date up to one, which must be reached: unsettled cash becomes settled, clearing goes to the bank. What is
+    settled already stays as it is. The ledger does this by itself each settlement day.
+    """
+    Reconcile: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]  # type: ignore[assignment]
+    """Compares what was posted with the execution log, and clearing with what has settled. The ledger does this daily."""
     GetHold: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetHoldRequest, _ledger_pb2.GetHoldResponse]  # type: ignore[assignment]
     """The hold that was made under a key; NOT_FOUND if that key made none."""
     ListHolds: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListHoldsRequest, _ledger_pb2.ListHoldsResponse]  # type: ignore[assignment]
     """Open holds by age, oldest first: what the OMS compares with its orders."""
     GetBalances: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetBalancesRequest, _ledger_pb2.GetBalancesResponse]  # type: ignore[assignment]
+    """Cash, positions and open holds in one snapshot; or cash and positions as they were."""
     GetPositions: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetPositionsRequest, _ledger_pb2.GetPositionsResponse]  # type: ignore[assignment]
     ListEntries: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """Entries of one account, oldest first."""
+    """Entries of one account, or of an order, execution, trace or transaction; oldest first."""
+    GetStatement: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetStatementRequest, _ledger_pb2.GetStatementResponse]  # type: ignore[assignment]
+    """An account's entries between two dates, with the balances before the first and after the last."""
     Subscribe: _aio.UnaryStreamMultiCallable[_ledger_pb2.SubscribeRequest, _ledger_pb2.SubscribeResponse]  # type: ignore[assignment]
     """The transaction log of one partition, in order and without gaps, from the row after `after`; never ends by itself."""
 
@@ -132,12 +186,84 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Raises or lowers what an open hold still holds; FAILED_PRECONDITION once it is released."""
 
     @_abc_1.abstractmethod
+    def Capture(
+        self,
+        request: _ledger_pb2.CaptureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.CaptureResponse, _abc.Awaitable[_ledger_pb2.CaptureResponse]]:
+        """Takes part or all of an open hold to clearing, or to the street for shares; any number of times.
+        FAILED_PRECONDITION beyond what is held, and once it is released.
+        """
+
+    @_abc_1.abstractmethod
     def Release(
         self,
         request: _ledger_pb2.ReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ReleaseResponse, _abc.Awaitable[_ledger_pb2.ReleaseResponse]]:
         """Puts back what is left of a hold whose order was never handed to the EMS; FAILED_PRECONDITION once it is released."""
+
+    @_abc_1.abstractmethod
+    def Trade(
+        self,
+        request: _ledger_pb2.TradeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.TradeResponse, _abc.Awaitable[_ledger_pb2.TradeResponse]]:
+        """A trade that did not come by the execution log. It draws on the order's hold, then on what is available;
+        FAILED_PRECONDITION beyond that.
+        """
+
+    @_abc_1.abstractmethod
+    def Journal(
+        self,
+        request: _ledger_pb2.JournalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.JournalResponse, _abc.Awaitable[_ledger_pb2.JournalResponse]]:
+        """Any balanced legs between the house's own accounts."""
+
+    @_abc_1.abstractmethod
+    def Reverse(
+        self,
+        request: _ledger_pb2.ReverseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ReverseResponse, _abc.Awaitable[_ledger_pb2.ReverseResponse]]:
+        """The opposite of a deposit, withdrawal or journal, once; FAILED_PRECONDITION for other kinds, for what is
+        reversed, and for what the account no longer has. A venue's trades are reversed by the venue: bust, correction.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitBatch(
+        self,
+        request: _ledger_pb2.SubmitBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.SubmitBatchResponse, _abc.Awaitable[_ledger_pb2.SubmitBatchResponse]]:
+        """Up to 1,000 commands, answered in order; one that is refused refuses alone."""
+
+    @_abc_1.abstractmethod
+    def SubmitStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_ledger_pb2.SubmitStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ledger_pb2.SubmitStreamResponse], _abc.AsyncIterator[_ledger_pb2.SubmitStreamResponse]]:
+        """As SubmitBatch, any number of times on one stream; answers come in the order of the requests."""
+
+    @_abc_1.abstractmethod
+    def Settle(
+        self,
+        request: _ledger_pb2.SettleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.SettleResponse, _abc.Awaitable[_ledger_pb2.SettleResponse]]:
+        """Settles every date up to one, which must be reached: unsettled cash becomes settled, clearing goes to the bank. What is
+        settled already stays as it is. The ledger does this by itself each settlement day.
+        """
+
+    @_abc_1.abstractmethod
+    def Reconcile(
+        self,
+        request: _ledger_pb2.ReconcileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ReconcileResponse, _abc.Awaitable[_ledger_pb2.ReconcileResponse]]:
+        """Compares what was posted with the execution log, and clearing with what has settled. The ledger does this daily."""
 
     @_abc_1.abstractmethod
     def GetHold(
@@ -160,7 +286,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _ledger_pb2.GetBalancesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_ledger_pb2.GetBalancesResponse, _abc.Awaitable[_ledger_pb2.GetBalancesResponse]]: ...
+    ) -> _typing.Union[_ledger_pb2.GetBalancesResponse, _abc.Awaitable[_ledger_pb2.GetBalancesResponse]]:
+        """Cash, positions and open holds in one snapshot; or cash and positions as they were."""
 
     @_abc_1.abstractmethod
     def GetPositions(
@@ -175,7 +302,15 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ListEntriesResponse, _abc.Awaitable[_ledger_pb2.ListEntriesResponse]]:
-        """Entries of one account, oldest first."""
+        """Entries of one account, or of an order, execution, trace or transaction; oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetStatement(
+        self,
+        request: _ledger_pb2.GetStatementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.GetStatementResponse, _abc.Awaitable[_ledger_pb2.GetStatementResponse]]:
+        """An account's entries between two dates, with the balances before the first and after the last."""
 
     @_abc_1.abstractmethod
     def Subscribe(

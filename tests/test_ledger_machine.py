@@ -1,0 +1,311 @@
+"""Whole histories of the ledger, drawn by chance, against real PostgreSQL and a model.
+
+Each step submits commands, facts and settlements together. Their answers, the transactions they leave and every query
+must be the model's. The writer is replaced, loses answers and connections, and forgets; none of that may show.
+"""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Sequence
+from datetime import date, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from ledger import planner as planner_module
+from ledger import writer as writer_module
+from ledger.book import Request
+from ledger.config import Config
+from ledger.planner import Facts, Item, Plan
+from ledger.reads import Moment, Period, Reads
+from ledger.settle import Settler
+from ledger.writer import Writer
+from openbell.ledger.v1 import ledger_pb2 as pb
+from runtime import db, log
+from runtime.batch import Batcher
+from runtime.errors import Unknown
+from runtime.fees import FeeSchedule
+from tests import ledger_checks as checks
+from tests.cluster import Cluster
+from tests.ledger_acts import COMMANDS, FACTS, HOLDS, SETTLEMENTS, SMALL, Act, Actor, Asked, Settled, acts
+from tests.ledger_books import Fees
+from tests.ledger_model import Model, Told
+
+LONG = bool(os.environ.get("OPENBELL_LONG"))
+PROFILE = settings(
+    max_examples=1000 if LONG else 45,
+    stateful_step_count=50 if LONG else 35,
+    derandomize=not LONG,  # the same histories each time: a build does not fail by chance
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+FIRST_DAY = date(2025, 11, 7)  # a Friday
+MORNING_NS = 1_762_527_600 * 10**9  # of it, 10:00 in New York
+DAY_NS = 86_400 * 10**9
+ANSWER_SECONDS = 30.0
+FEES = (FeeSchedule(), FeeSchedule(2, 0, 500_000_000), FeeSchedule(40, 100_000_000, 20_000_000))
+CURSOR = "SELECT coalesce(max(position), 0) FROM cursors WHERE source = 'ems' AND log_partition = $1"
+CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+# As a superuser past every trigger: a new database for each history would take longer than the history.
+EMPTY = """
+SET session_replication_role = replica;
+DELETE FROM commands; DELETE FROM holds; DELETE FROM entries; DELETE FROM transactions; DELETE FROM balances;
+DELETE FROM accounts; DELETE FROM settlements; DELETE FROM chain; DELETE FROM cursors; DELETE FROM log_heads;
+SET session_replication_role = DEFAULT
+"""
+FATES = st.sampled_from(["apart", "apart", "together", "lost", "cut"])
+
+T = TypeVar("T")
+Answer = bytes | BaseException
+
+
+class Clock:
+    """Stands for the module `time` in the writer. It ticks with each look."""
+
+    def __init__(self) -> None:
+        self.now_ns = MORNING_NS
+
+    def time_ns(self) -> int:
+        self.now_ns += 1000
+        return self.now_ns
+
+
+class ForgetfulWriter(Writer):
+    """One whose connection is lost during a commit that succeeds, when it is told to."""
+
+    lose_answers = False
+
+    async def _store(self, connection: db.Connection, head: log.Head, plan: Plan) -> None:
+        known = head.position
+        await super()._store(connection, head, plan)
+        if self.lose_answers:
+            self.lose_answers, head.position = False, known
+            raise ConnectionResetError("nobody knows whether it was done")
+
+
+class Stage:
+    """The loop and the database that all histories share, each from an empty ledger."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._runner = asyncio.Runner()
+        self._database = self.run(cluster.database(["ledger"]))
+        self.pool = self.run(db.pool(self._database.urls["ledger"], "ledger", size=3))
+        self.admin = self.run(asyncpg.connect(self._database.admin_url, server_settings={"search_path": "ledger"}))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def close(self) -> None:
+        self.run(self.pool.close())
+        self.run(self.admin.close())
+        self._runner.close()
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.run, self._pool, self._admin = stage.run, stage.pool, stage.admin
+        self._clock = Clock()
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(writer_module, "time", self._clock)
+        self._answers: dict[tuple[int, str], bytes] = {}  # the first ones, by scope and key
+        self._checked = 0  # position of the log
+        self._past: list[tuple[Moment, int, dict[str, dict[str, int]]]] = []  # what accounts had, and when
+
+    # --- start and end
+
+    @initialize(
+        batch_max=st.sampled_from([500, 2]),
+        cached_max=st.sampled_from([100_000, 1]),
+        cycle=st.sampled_from([1, 2]),
+        fees=st.sampled_from(FEES),
+    )
+    def start(self, batch_max: int, cached_max: int, cycle: int, fees: FeeSchedule) -> None:
+        self._patch.setattr(planner_module, "CACHED_MAX", cached_max)
+        self._config, self._fees, self._batch_max = Config(settlement_cycle_days=cycle), fees, batch_max
+        self.model = Model(FIRST_DAY, cycle, Fees(fees.per_share, fees.buy_per_million, fees.sell_per_million))
+        self.actor = Actor(self.model)
+        self._reads = Reads(self._pool, self._config, log.Bell())
+        self.run(self._start())
+
+    async def _start(self) -> None:
+        """Two customers, each with cash, some of it unsettled, and shares."""
+        await self._admin.execute(EMPTY)
+        self._take_over()
+        await self._do([Act("open", "one", who, 0, 0) for who in range(2)])
+        await self._do([Act("deposit", "all", who, 0, 0) for who in range(2)])
+        await self._do([Act("fill", "some", who, sells, 3) for who in range(2) for sells in range(2)])
+
+    def _take_over(self) -> None:
+        self._writer = ForgetfulWriter(self._pool, self._config, log.Bell(), b"seal", self._fees)
+        self._batcher: Batcher[Item, bytes] = Batcher(
+            self._writer.commit, batch_max=self._batch_max, spacing_seconds=0.0, commits_max=2
+        )
+        self._running = asyncio.ensure_future(self._batcher.run())
+
+    def teardown(self) -> None:
+        self._patch.undo()
+        self.run(self._stop())
+
+    async def _stop(self) -> None:
+        self._running.cancel()
+        await asyncio.wait([self._running])
+
+    # --- what happens
+
+    @rule(acts=acts(COMMANDS + FACTS + SETTLEMENTS), fate=FATES)
+    def anything(self, acts: list[Act], fate: str) -> None:
+        self.run(self._do(acts, fate))
+
+    @rule(acts=st.one_of(acts(HOLDS + SETTLEMENTS), acts(HOLDS + FACTS), acts(FACTS + SETTLEMENTS)), fate=FATES)
+    def orders(self, acts: list[Act], fate: str) -> None:
+        self.run(self._do(acts, fate))
+
+    async def _do(self, acts: list[Act], fate: str = "apart") -> None:
+        async with asyncio.timeout(ANSWER_SECONDS):  # a writer that has ended answers nothing
+            await self._ask(self.actor.step(acts), fate)
+
+    async def _ask(self, asked: list[Asked], fate: str) -> None:
+        if fate == "cut" and any(isinstance(each.expected, type) for each in asked):
+            fate = "lost"  # what cannot be applied splits its batch, and only a whole batch is surely cut
+        items = [each.item for each in asked]
+        for each, answer in zip(asked, await getattr(self, f"_{fate}")(items), strict=True):
+            if not isinstance(answer, Unknown):
+                self._compare(each, answer)
+            elif fate == "lost" and isinstance(each.expected, Settled):  # it was done, and is not done again
+                self._compare(each._replace(expected=Settled()), await self._retry(each.item))
+            else:
+                self._compare(each, await self._retry(each.item))
+
+    async def _apart(self, items: Sequence[Item]) -> Sequence[Answer]:
+        return await asyncio.gather(*(self._batcher.submit_fact(item) for item in items), return_exceptions=True)
+
+    async def _together(self, items: Sequence[Item]) -> Sequence[Answer]:
+        return await self._batcher.submit_all(items)
+
+    async def _lost(self, items: Sequence[Item]) -> Sequence[Answer]:
+        """The first batch is stored, and nobody is told."""
+        self._writer.lose_answers = True
+        answers = await self._apart(items)
+        self._writer.lose_answers = False
+        return answers
+
+    async def _cut(self, items: Sequence[Item]) -> Sequence[Answer]:
+        """The connection is cut while the batch is being stored."""
+        async with self._admin.transaction():
+            await self._admin.execute("LOCK TABLE chain IN SHARE ROW EXCLUSIVE MODE")
+            answers = asyncio.ensure_future(self._together(items))
+            while not answers.done() and not await self._admin.fetch(CUT):
+                await asyncio.wait([answers], timeout=0.002)
+        return await answers
+
+    async def _retry(self, item: Item) -> Answer:
+        """Whose outcome is unknown asks again: commands by their keys, facts if the cursor tells."""
+        if isinstance(item, Facts) and item.before < await self._pool.fetchval(CURSOR, item.partition):
+            return b""
+        (answer,) = await self._apart([item])
+        return answer
+
+    def _compare(self, asked: Asked, answer: Answer) -> None:
+        if isinstance(answer, BaseException):
+            assert isinstance(asked.expected, type), (asked, answer)
+            assert isinstance(answer, asked.expected), (asked, answer)
+        elif asked.expected is None:
+            assert answer == b""
+        elif isinstance(asked.expected, Settled):
+            told = pb.SettleResponse.FromString(answer)
+            assert (tuple(told.settled), told.transactions) == asked.expected, asked
+        else:
+            assert isinstance(asked.expected, Told), (asked, answer)
+            assert isinstance(asked.item, Request)
+            self._compare_answer(asked.item, asked.expected, answer)
+
+    def _compare_answer(self, request: Request, expected: Told, answer: bytes) -> None:
+        found = pb.Answer.FromString(answer)
+        assert checks.read(found) == expected, request.command
+        if expected.refused in ("KEY_REUSED", "UNKNOWN_ACCOUNT"):
+            return
+        assert answer == self._answers.setdefault((request.scope, request.key), answer), "same key, other answer"
+        opened = found.open_account.account.account_id
+        if opened and opened not in self.model.accounts:
+            self.model.accounts.append(opened)
+
+    @rule(days=st.integers(0, 3), back=st.integers(0, 2))
+    def days_pass(self, days: int, back: int) -> None:
+        """And are settled, as the ledger does it by itself; that also finishes what was left half done."""
+        self._clock.now_ns += days * DAY_NS
+        self.model.today += timedelta(days)
+        through, before = self.model.today - timedelta(back), len(self.model.log)
+        dates = set(self.model.settle_dates(through.isoformat()))
+        rows = [row for row in self.model.due() if row[1][-10:] <= through.isoformat()]
+        self.model.settle_cash(rows)
+        told = self.run(Settler(self._pool, self._batcher, self._config).settle(through))
+        assert list(told.settled) == sorted(dates | {path[-10:] for _, path in rows})
+        assert told.transactions == len(self.model.log) - before
+
+    @rule(acts=acts(COMMANDS + FACTS + SETTLEMENTS), facts_again=st.booleans())
+    def another_writer_takes_over(self, acts: list[Act], facts_again: bool) -> None:
+        self.run(self._replace(acts, facts_again))
+
+    async def _replace(self, acts: list[Act], facts_again: bool) -> None:
+        """The new one reads all from the database; the old one can store nothing more."""
+        old, ended = self._batcher, self._running
+        if facts_again and self.actor.last_facts is not None:
+            await self._ends(old, ended, self.actor.last_facts)
+        self._take_over()
+        await self._do([Act("deposit", "one", 0, 0, 0), *acts])
+        if not ended.done():
+            await self._ends(old, ended, self.actor.unknown_to_the_model())
+
+    async def _ends(self, batcher: Batcher[Item, bytes], running: asyncio.Future[None], item: Item) -> None:
+        """What the database no longer lets the writer store ends it."""
+        with pytest.raises(log.Fenced):
+            await batcher.submit_fact(item)
+        with pytest.raises(log.Fenced):
+            await running
+
+    # --- what is asked
+
+    @rule(pick=SMALL, back=SMALL, effective=st.booleans())
+    def look_back(self, pick: int, back: int, effective: bool) -> None:
+        """At the accounts as they were, at entries, at a statement."""
+        moment = self._past[-1 - (pick * 8 + back) % len(self._past)]
+        last = self.model.today - timedelta(pick % 3)
+        account_id = self.model.accounts[pick % len(self.model.accounts)]
+        period = Period(account_id, last - timedelta(back), last, effective)
+        self.run(checks.check_then(self._reads, *moment))
+        self.run(checks.check_entries(self._reads, self.model, 1 + (pick * 8 + back) % len(self.model.log)))
+        self.run(checks.check_statement(self._reads, self.model, period))
+
+    @invariant()
+    def all_is_as_the_model_says(self) -> None:
+        self.run(self._check())
+
+    async def _check(self) -> None:
+        assert [tuple(row) for row in await self._pool.fetch(checks.BROKEN)] == []
+        assert await checks.posted_after(self._pool, self._checked) == self.model.log[self._checked :]
+        self._checked = len(self.model.log)
+        await checks.check_accounts(self._reads, self.model)
+        await checks.check_holds(self._reads, self.model, self.actor, self._clock.now_ns)
+        then = {account_id: self.model.paths(account_id) for account_id in self.model.accounts}
+        self._past += [
+            (moment, self._checked, then) for moment in (Moment(self._checked), Moment(0, self._clock.now_ns))
+        ]
+
+
+def test_whatever_happens_the_ledger_is_what_the_model_says(cluster: Cluster) -> None:
+    stage = Stage(cluster)
+    try:
+        run_state_machine_as_test(partial(LedgerMachine, stage), settings=PROFILE)  # type: ignore[arg-type]
+    finally:
+        stage.close()
