@@ -11,14 +11,19 @@ generate = $(BIN)/python -m grpc_tools.protoc -Iprotos \
 
 # Options of `openbell up`, as in: make run UP="--port-base 9400"
 UP :=
+# Options of `openbell bench ledger`, as in: make bench BENCH="--grow 0 --json"
+BENCH :=
 
-.PHONY: run test setup lint types imports drift proto-lint tests proto baseline lock
+.PHONY: run test bench setup lint types imports drift proto-lint tests proto baseline lock
 
 run: setup
 	@$(BIN)/openbell up $(UP)
 	@$(BIN)/openbell demo
 
 test: lint types imports drift proto-lint tests
+
+bench: setup
+	@$(BIN)/openbell bench ledger $(BENCH)
 
 setup: $(STAMP)
 

@@ -8,9 +8,11 @@ import typer
 
 from ops import ledger_commands, order
 from ops.audit import audit
+from ops.bench import ledger as bench_ledger
 from ops.demo import demo
 from ops.down import down
 from ops.failure import Failure
+from ops.ledger_verify import verify_history
 from ops.quotes import quotes
 from ops.status import status
 from ops.token import token
@@ -28,8 +30,10 @@ app = typer.Typer(
 )
 for command in (up, down, status, demo, quotes, order.orders, trace, audit, token):
     app.command()(command)
+ledger_commands.app.command("verify")(verify_history)
 app.add_typer(order.app, name="order")
 app.add_typer(ledger_commands.app, name="ledger")
+app.add_typer(bench_ledger.app, name="bench")
 
 
 def main() -> None:

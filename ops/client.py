@@ -33,10 +33,10 @@ class Client:
             grpc.insecure_channel(settings.address("marketdata"))
         )
 
-    def call(self, method: Callable[..., Any], request: Any, **extra: str) -> Any:
+    def call(self, method: Callable[..., Any], request: Any, *, seconds: float = CALL_SECONDS, **extra: str) -> Any:
         try:
             metadata = (*self._metadata, *extra.items())
-            return method(request, metadata=metadata, timeout=CALL_SECONDS, wait_for_ready=True)
+            return method(request, metadata=metadata, timeout=seconds, wait_for_ready=True)
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
@@ -54,4 +54,4 @@ def customer(data: Path, customer_id: str = DEMO_CUSTOMER) -> Client:
 
 
 def operator(data: Path) -> Client:
-    return Client(running(data), "operator:cli", ["operate", "read", "trade"])
+    return Client(running(data), "operator:cli", ["operate", "read", "trade", "hold"])

@@ -12,7 +12,7 @@ from openbell.oms.v1 import oms_pb2
 from ops import audit, order, trace
 from ops.client import Client, customer, operator
 from ops.failure import Failure
-from ops.ledger_commands import balances_row, balances_table
+from ops.ledger_show import balances_row, balances_table
 from ops.options import DEFAULT_DATA, Data, Json, print_json
 from ops.show import command, console
 from runtime.settings import Settings, load

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ops import spans
 from ops.failure import Failure
-from ops.ledger_commands import amount, kind_name
+from ops.ledger_show import amount, kind_name
 from ops.options import DEFAULT_DATA, Data, Json, print_json
 from ops.show import command, console, table
 from ops.spans import SQL, Span
