@@ -252,6 +252,9 @@ async def none_negative(evidence: Evidence) -> list[Violation]:
 
 async def positions_agree(evidence: Evidence) -> list[Violation]:
     ledger = {(row["account_id"], row["symbol"]): row["quantity"] for row in await _customer_positions(evidence)}
+    for row in await evidence.connection.fetch(SQL.booked_by_hand):
+        key = (row["account_id"], row["symbol"])
+        ledger[key] = ledger.get(key, 0) - row["quantity"]
     logged: Counter[tuple[str, str]] = Counter()
     for row in evidence.fills:
         logged[row["account_id"], row["symbol"]] += row["last_shares"] * (1 if row["side"] == "BUY" else -1)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from openbell.ledger.v1 import ledger_pb2 as pb
 from ops import cli, ledger_options
+from ops.client import Client
 from ops.failure import Failure
 from runtime.calendar import new_york
 from runtime.errors import Refusal
@@ -236,3 +237,13 @@ def test_reconciliation_finds_nothing_wrong(alice: Customer) -> None:
     until(lambda: alice.shares() == 1, "the share is posted")
     assert ledger(alice, "reconcile")["mismatches"] == []
     assert run(alice.brokerage, "reconcile").endswith("mismatches: none\n")
+
+
+def test_a_trade_booked_by_hand_stands_beside_the_executions(alice: Customer) -> None:
+    """The audit that follows tells them apart."""
+    operator = Client(alice.brokerage.settings, "operator:test", ["operate"])
+    request = pb.TradeRequest(
+        account_id=alice.account, side=BUY, symbol="IBM", quantity=3, price=200 * DOLLAR, idempotency_key="by hand"
+    )
+    booked = operator.call(operator.ledger.Trade, request)
+    assert (booked.position.available, alice.shares("IBM")) == (3, 3)

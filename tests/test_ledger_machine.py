@@ -125,7 +125,7 @@ class LedgerMachine(RuleBasedStateMachine):
     # --- start and end
 
     @initialize(
-        batch_max=st.sampled_from([500, 2]),
+        batch_max=st.sampled_from([500, 2, 1]),
         cached_max=st.sampled_from([100_000, 1]),
         cycle=st.sampled_from([1, 2]),
         fees=st.sampled_from(FEES),

@@ -8,7 +8,13 @@ FROM ems.executions e WHERE e.kind = 'FILL'
 -- name: trades
 SELECT t.execution_id, t.order_id, count(*) AS legs FROM ledger.transactions t
 JOIN ledger.entries USING (log_partition, position)
-WHERE t.kind = 6 GROUP BY t.log_partition, t.position
+WHERE t.kind = 6 AND t.execution_id IS NOT NULL GROUP BY t.log_partition, t.position
+
+-- name: booked_by_hand
+-- Shares that came by no execution: trades and captures that an operator or a service booked.
+SELECT t.account_id, b.asset AS symbol, -sum(e.amount)::bigint AS quantity
+FROM ledger.transactions t JOIN ledger.entries e USING (log_partition, position) JOIN ledger.balances b USING (balance_id)
+WHERE t.kind IN (6, 7) AND t.execution_id IS NULL AND b.path LIKE 'street/%' GROUP BY t.account_id, b.asset
 
 -- name: order_totals
 SELECT order_id, account_id, symbol, side, quantity, cum_quantity FROM oms.orders
