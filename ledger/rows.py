@@ -7,6 +7,7 @@ settlements, reconciliations, transactions with their entries, commands. `histor
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ledger.accounts import Account, Balance, Draw, Hold, Kind, Posting
@@ -142,6 +143,7 @@ def store(batch: Batch, partition: int) -> Stored:
         line = chain.canonical(command)
         lines.append(line)
         commands.append((*command, batch.link, chain.row_check(line)))
+    commands.sort(key=itemgetter(1, 0))  # as their primary key: what comes in order leaves full pages
     return Stored(transactions, entries, commands, lines)
 
 
