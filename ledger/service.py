@@ -19,7 +19,7 @@ from ledger.settle import Settler
 from openbell.ledger.v1 import ledger_pb2 as pb
 from openbell.ledger.v1 import ledger_pb2_grpc
 from runtime import auth, telemetry
-from runtime.batch import Batcher
+from runtime.batch import Batcher, Window
 from runtime.errors import Refusal
 from runtime.serve import Context, Scopes, as_refusal, check_message
 
@@ -50,7 +50,7 @@ SCOPES: Scopes = {
     f"{SERVICE}Subscribe": "log",
 }
 COMMANDS_MAX = 1_000  # in a batch
-STREAM_WINDOW = 1_000  # messages of a stream that wait for their answers
+STREAM_WINDOW = 2_000  # commands of a stream that may be under way: one stream must not fill the queue
 Decoded = Sequence[Request | bytes]  # a command, or the answer of one that cannot be decoded
 Asked = tuple[Decoded, asyncio.Future[Sequence[bytes | Exception]]]
 CODES = {status.value[0]: status for status in grpc.StatusCode}
@@ -112,21 +112,26 @@ class LedgerService(ledger_pb2_grpc.LedgerServiceServicer):
         self, requests: AsyncIterator[pb.SubmitStreamRequest], context: Context
     ) -> AsyncIterator[pb.SubmitStreamResponse]:
         """Reads ahead, so that what is asked queues for one commit; answers in the order of the requests."""
-        asked: asyncio.Queue[Asked | None] = asyncio.Queue(STREAM_WINDOW)
-        reader = asyncio.create_task(self._read(requests, asked))
+        asked: asyncio.Queue[Asked | None] = asyncio.Queue()
+        window = Window(STREAM_WINDOW)
+        reader = asyncio.create_task(self._read(requests, asked, window))
         try:
             while (waiting := await asked.get()) is not None:
                 decoded, answers = waiting
                 yield pb.SubmitStreamResponse.FromString(_told(decoded, await answers))
+                window.leave(len(decoded))
             await reader
         finally:
             reader.cancel()
 
-    async def _read(self, requests: AsyncIterator[pb.SubmitStreamRequest], asked: asyncio.Queue[Asked | None]) -> None:
+    async def _read(
+        self, requests: AsyncIterator[pb.SubmitStreamRequest], asked: asyncio.Queue[Asked | None], window: Window
+    ) -> None:
         try:
             async for request in requests:
                 check_message(request)
                 decoded = _decode_all(request.commands)
+                await window.enter(len(decoded))
                 answers = await self._writer.queue_all([each for each in decoded if isinstance(each, Request)])
                 await asked.put((decoded, answers))
         finally:

@@ -54,8 +54,7 @@ class Writer(FencedWriter[Item, bytes]):
 
     async def commit(self, items: Sequence[Item]) -> Sequence[bytes | Exception]:
         async with self._turn:
-            generation = self._generation
-            plan = await self._plan_ahead(items)
+            generation, plan = await self._plan_ahead(items)
             await self._storing.acquire()
             if plan is None or generation != self._generation:
                 try:
@@ -70,17 +69,18 @@ class Writer(FencedWriter[Item, bytes]):
         finally:
             self._storing.release()
 
-    async def _plan_ahead(self, items: Sequence[Item]) -> Plan | None:
-        """None if the batch must wait until those before it are stored, or cannot be planned as a whole."""
+    async def _plan_ahead(self, items: Sequence[Item]) -> tuple[int, Plan | None]:
+        """(generation, plan). No plan if the batch must wait for those before it, or cannot be planned as a whole."""
         async with self._planning:
+            generation = self._generation
             if self._tip is None or self._in_doubt or self._planner.is_full or looks_back(items):
-                return None
+                return generation, None
             try:
                 async with self._pool.acquire(timeout=db.ACQUIRE_SECONDS) as connection:
-                    return await self._planner.plan(connection, items, time.time_ns())
+                    return generation, await self._planner.plan(connection, items, time.time_ns())
             except Exception:  # noqa: BLE001  met again when it is planned alone, which tells whose it is
                 self._spoiled = True  # forgotten once the batch before is stored
-                return None
+                return generation, None
 
     async def _store_plan(self, plan: Plan, items: Sequence[Item]) -> Sequence[bytes | Exception]:
         assert self._head is not None
@@ -88,6 +88,8 @@ class Writer(FencedWriter[Item, bytes]):
             async with self._pool.acquire(timeout=db.ACQUIRE_SECONDS) as connection:
                 await self._store(connection, self._head, plan)
         except log.Fenced:
+            async with self._planning:
+                self._doubt()
             raise
         except db.UNREACHABLE as problem:
             async with self._planning:
@@ -131,6 +133,7 @@ class Writer(FencedWriter[Item, bytes]):
 
     async def _store_batch(self, connection: db.Connection, head: log.Head, batch: Batch) -> None:
         assert self._tip is not None
+        assert not batch.posted or batch.posted[0].row[0] == head.position + 1, "a plan without the one before it"
         batch.link = self._tip.link + 1
         async with connection.transaction():
             await log.advance(connection, head, len(batch.posted))

@@ -33,7 +33,6 @@ class Batcher(Generic[Item, Answer]):
     ) -> None:
         self._commit, self._commits_max = commit, commits_max
         self._batch_max, self._queue_max, self._spacing_seconds = batch_max, queue_max, spacing_seconds
-        self._ahead_max = min(queue_max, 2 * batch_max)  # what streams and logs may queue: the rest is for calls
         self._queue: deque[tuple[Sequence[Item], asyncio.Future[Answers[Answer]]]] = deque()
         self._queued = 0  # items
         self._changed, self._room = asyncio.Event(), asyncio.Event()
@@ -47,23 +46,23 @@ class Batcher(Generic[Item, Answer]):
 
     async def submit_all(self, items: Sequence[Item]) -> Answers[Answer]:
         """The items' answers, in their order, of one batch. Refusal RESOURCE_EXHAUSTED when the queue is full."""
-        if not self._has_room(items, self._queue_max):
+        if not self._has_room(items):
             raise Refusal("OVERLOADED", grpc.StatusCode.RESOURCE_EXHAUSTED, "too much is queued; try again in a moment")
         return await self._put(items)
 
     async def submit_fact(self, item: Item) -> Answer:
-        """As `submit`, but waits for its place: a fact is never refused."""
-        return _only(await (await self.queue_all([item])))
+        """As `submit`, but never refused: who brings a fact waits for its answer before the next, so few queue."""
+        return _only(await self._put([item]))
 
     async def queue_all(self, items: Sequence[Item]) -> asyncio.Future[Answers[Answer]]:
         """Waits for a place in the queue, then gives the answers to come: a stream is slowed, not refused."""
-        while not self._has_room(items, self._ahead_max):
+        while not self._has_room(items):
             self._room.clear()
             await self._room.wait()
         return self._put(items)
 
-    def _has_room(self, items: Sequence[Item], most: int) -> bool:
-        return self._queued == 0 or self._queued + len(items) <= most
+    def _has_room(self, items: Sequence[Item]) -> bool:
+        return self._queued == 0 or self._queued + len(items) <= self._queue_max
 
     def _put(self, items: Sequence[Item]) -> asyncio.Future[Answers[Answer]]:
         answers: asyncio.Future[Answers[Answer]] = asyncio.get_running_loop().create_future()
@@ -138,3 +137,20 @@ def _only(answers: Answers[Answer]) -> Answer:
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+class Window:
+    """How much of one stream is under way. A message larger than the window enters alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._inside, self._left = most, 0, asyncio.Event()
+
+    async def enter(self, count: int) -> None:
+        while self._inside and self._inside + count > self._most:
+            self._left.clear()
+            await self._left.wait()
+        self._inside += count
+
+    def leave(self, count: int) -> None:
+        self._inside -= count
+        self._left.set()

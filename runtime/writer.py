@@ -50,6 +50,7 @@ class FencedWriter(ABC, Generic[Item, Answer]):
             async with self._pool.acquire(timeout=db.ACQUIRE_SECONDS) as connection:
                 answers = await self.write(connection, await self._fenced(connection), items)
         except log.Fenced:
+            self._doubt()
             raise
         except db.UNREACHABLE as problem:
             return self._unknown(items, problem)

@@ -24,7 +24,6 @@ from tests.ledger_books import CASH, SETTLED, UNSETTLED, Deal, Hold
 from tests.ledger_model import Model, Refused, Row, Told, Unreferenced
 
 T = TypeVar("T")
-
 TRACE = b"t" * 16
 VENUES = (1, 2)  # partitions of the execution log
 SYMBOLS = ("AAPL", "MSFT")
@@ -39,8 +38,8 @@ KINDS = {
     "correct": ems_pb2.EXECUTION_KIND_CORRECT,
     "end": ems_pb2.EXECUTION_KIND_CANCELED,
 }
-HOLDS = Counter(hold=4, hold_shares=3, adjust=4, capture=3, release=2, again=1)
-COMMANDS = HOLDS + Counter(deposit=3, withdraw=3, trade=4, journal=2, reverse=2, again=2, other=2, open=1)
+HOLDS = Counter(hold=5, hold_shares=3, adjust=4, capture=3, release=2, withdraw=2, again=1)
+COMMANDS = HOLDS + Counter(deposit=3, withdraw=1, trade=4, journal=2, reverse=2, again=2, other=2, open=1)
 FACTS = Counter(fill=6, bust=2, correct=2, end=3, deposit=1)
 SETTLEMENTS = Counter(settle_dates=1, settle_cash=2)
 SIZES = Counter(some=4, all=3, one=2, over=1, bad=1)
@@ -213,11 +212,10 @@ class Actor:
         return self._ask(message, account, lambda: self.model.withdraw(account, message.amount))
 
     def _hold(self, act: Act) -> Asked:
-        order = Order(self._new("ord"), self._account(act), act.what != "hold_shares", SYMBOLS[act.pick % 2])
-        if act.other == 7 and self.orders:
-            order = self.orders[-1]
-        else:
-            self.orders.append(order)
+        if act.other != 7 or not self.orders:  # or else one that may have a hold already
+            symbol = SYMBOLS[act.pick % len(SYMBOLS)]
+            self.orders.append(Order(self._new("ord"), self._account(act), act.what != "hold_shares", symbol))
+        order = self.orders[-1]
         name, account, asset = order.order, order.account, order.asset
         amount = self._amount(act, self.model.available(account, asset))
         message = pb.HoldRequest(account_id=account, order_id=name, asset=asset, amount=amount)
@@ -254,16 +252,9 @@ class Actor:
         buys = order.buys != (act.other == 4)
         day = self.model.today + timedelta(int(act.pick == 7) - act.pick % 3)
         deal = Deal(account, order.order, buys, order.symbol, *self._quantity(act, order), day)
-        message = pb.TradeRequest(
-            account_id=deal.account,
-            order_id=deal.order,
-            side=_side(buys),
-            symbol=deal.symbol,
-            quantity=deal.quantity,
-            price=deal.price,
-            trade_date=day.isoformat(),
-            settle_date=settles,
-        )
+        message = pb.TradeRequest(account_id=account, order_id=deal.order, side=_side(buys), symbol=deal.symbol)
+        message.quantity, message.price = deal.quantity, deal.price
+        message.trade_date, message.settle_date = day.isoformat(), settles
         return self._ask(message, account, lambda: self.model.trade(deal, settles))
 
     def _journal(self, act: Act) -> Asked:
@@ -319,8 +310,8 @@ class Actor:
 
     def _cum(self, order: Order, act: Act) -> int:
         """CumQty(14) of the order's last report; one in four counts shares that are not in yet."""
-        hold = self.model.holds.get(order.order)
-        return (hold.shares if hold else 0) + (3 if act.other % 4 == 2 else 0)
+        told = self.model.holds[order.order].shares if order.order in self.model.holds else 0
+        return told + (3 if act.other % 4 == 2 else 0)
 
     def _fill(self, act: Act) -> Asked:
         order = self._an_order(act)

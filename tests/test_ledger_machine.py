@@ -38,8 +38,8 @@ from tests.ledger_model import Model, Told
 
 LONG = bool(os.environ.get("OPENBELL_LONG"))
 PROFILE = settings(
-    max_examples=1000 if LONG else 45,
-    stateful_step_count=50 if LONG else 35,
+    max_examples=1000 if LONG else 40,
+    stateful_step_count=50 if LONG else 30,
     derandomize=not LONG,  # the same histories each time: a build does not fail by chance
     deadline=None,
     database=None,

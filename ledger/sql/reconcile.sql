@@ -35,4 +35,4 @@ FROM balances WHERE path ~ '^(position|street)/' GROUP BY asset HAVING sum(balan
 -- name: owing
 -- How many accounts owe, and some of them.
 SELECT count(DISTINCT account_id) AS accounts, (array_agg(DISTINCT account_id))[:20] AS examples
-FROM balances WHERE path ~ '^(cash|position)/owed' AND balance <> 0
+FROM balances WHERE path ~ '^(cash/owed$|position/owed/)' AND balance <> 0

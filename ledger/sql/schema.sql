@@ -4,7 +4,7 @@
 -- Columns stand widest first, so that rows have no holes.
 
 CREATE TABLE accounts (
-    account_id text PRIMARY KEY,
+    account_id text PRIMARY KEY CONSTRAINT customers_are_not_the_house CHECK (account_id NOT LIKE 'house/%'),
     customer_id text NOT NULL,
     opened_at_ns bigint NOT NULL,
     link bigint NOT NULL
@@ -21,8 +21,8 @@ CREATE TABLE balances (
     path text NOT NULL,
     asset text NOT NULL,
     CONSTRAINT balances_account_path UNIQUE (account_id, path),
-    CONSTRAINT customers_not_negative CHECK (balance >= 0 OR account_id LIKE 'house/%' OR path ~ '^(cash|position)/owed'),
-    CONSTRAINT owed_not_positive CHECK (balance <= 0 OR path !~ '^(cash|position)/owed'),
+    CONSTRAINT customers_not_negative CHECK (balance >= 0 OR account_id LIKE 'house/%' OR path ~ '^(cash/owed$|position/owed/)'),
+    CONSTRAINT owed_not_positive CHECK (balance <= 0 OR path !~ '^(cash/owed$|position/owed/)'),
     CONSTRAINT asset_fits_path CHECK (
         asset = CASE WHEN path ~ '^(position|street)/' THEN regexp_replace(path, '^.*/', '') ELSE '$USD' END
     )
@@ -30,7 +30,7 @@ CREATE TABLE balances (
 CREATE INDEX balances_link ON balances USING brin (link);
 -- Who has cash that waits for a settle date; who owes.
 CREATE INDEX balances_unsettled ON balances (path, account_id) WHERE path LIKE 'cash/unsettled/%';
-CREATE INDEX balances_owed ON balances (balance_id) WHERE path ~ '^(cash|position)/owed';
+CREATE INDEX balances_owed ON balances (balance_id) WHERE path ~ '^(cash/owed$|position/owed/)';
 
 -- The transaction table is the log: dense positions, one fenced writer a partition.
 CREATE TABLE transactions (
@@ -158,6 +158,8 @@ BEGIN
     IF of_partition IS NULL THEN
         RETURN NULL;
     END IF;
+    -- One posting at a time, to its commit: what is read below stays true, whoever else has the role.
+    PERFORM pg_advisory_xact_lock(hashtext('openbell ledger'), of_partition);
     IF of_partition <> last_partition OR EXISTS (
         SELECT FROM transactions WHERE log_partition = of_partition AND position BETWEEN from_position AND to_position
     ) THEN
@@ -177,7 +179,7 @@ BEGIN
         ) THEN 'entries_sum_to_zero'
         WHEN EXISTS (
             SELECT FROM steps
-            WHERE balance < 0 AND account_id NOT LIKE 'house/%' AND path !~ '^(cash|position)/owed'
+            WHERE balance < 0 AND account_id NOT LIKE 'house/%' AND path !~ '^(cash/owed$|position/owed/)'
         ) THEN 'customers_not_negative'
         WHEN EXISTS (
             SELECT FROM steps
@@ -278,6 +280,9 @@ END $$;
 CREATE TRIGGER check_holds AFTER INSERT ON holds
     REFERENCING NEW TABLE AS new_holds FOR EACH STATEMENT EXECUTE FUNCTION check_holds();
 
+-- Else the role could hang them on a table of its own.
+REVOKE EXECUTE ON FUNCTION post_entries, check_posted, check_transactions, check_holds, refuse_edit, refuse_second_release
+    FROM PUBLIC;
 GRANT SELECT, INSERT ON accounts, transactions, entries, commands, settlements, reconciliations TO :service;
 GRANT SELECT, INSERT (account_id, path, asset, link) ON balances TO :service;
 GRANT SELECT, INSERT, UPDATE (draw_paths, draw_amounts, taken_amounts, captured_quantity, done_quantity, released, seal)

@@ -47,7 +47,7 @@ WHERE balance <> before + amount
 -- name: negative_customers
 SELECT b.account_id, b.path, e.balance, e.log_partition, e.position
 FROM ledger.entries e JOIN ledger.balances b USING (balance_id)
-WHERE e.balance < 0 AND b.account_id NOT LIKE 'house/%' AND b.path !~ '^(cash|position)/owed'
+WHERE e.balance < 0 AND b.account_id NOT LIKE 'house/%' AND b.path !~ '^(cash/owed$|position/owed/)'
 
 -- name: positions
 SELECT account_id, asset AS symbol, sum(balance)::bigint AS quantity FROM ledger.balances

@@ -235,7 +235,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SubmitStream(self, request_iterator, context):
-        """As SubmitBatch, any number of times on one stream; answers come in the order of the requests.
+        """As SubmitBatch, any number of times on one stream; answers come in the order of the requests. A command whose outcome
+        is unknown (code UNAVAILABLE) does not stop those behind it: who needs their order asks again before going on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,9 @@ class LedgerServiceStub:
     SubmitBatch: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBatchRequest, _ledger_pb2.SubmitBatchResponse]
     """Up to 1,000 commands, answered in order; one that is refused refuses alone."""
     SubmitStream: _grpc.StreamStreamMultiCallable[_ledger_pb2.SubmitStreamRequest, _ledger_pb2.SubmitStreamResponse]
-    """As SubmitBatch, any number of times on one stream; answers come in the order of the requests."""
+    """As SubmitBatch, any number of times on one stream; answers come in the order of the requests. A command whose outcome
+    is unknown (code UNAVAILABLE) does not stop those behind it: who needs their order asks again before going on.
+    """
     Settle: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.SettleRequest, _ledger_pb2.SettleResponse]
     """Settles every date up to one, which must be reached: unsettled cash becomes settled, clearing goes to the bank. What is
     settled already stays as it is. The ledger does this by itself each settlement day.
@@ -117,7 +119,9 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     SubmitBatch: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SubmitBatchRequest, _ledger_pb2.SubmitBatchResponse]  # type: ignore[assignment]
     """Up to 1,000 commands, answered in order; one that is refused refuses alone."""
     SubmitStream: _aio.StreamStreamMultiCallable[_ledger_pb2.SubmitStreamRequest, _ledger_pb2.SubmitStreamResponse]  # type: ignore[assignment]
-    """As SubmitBatch, any number of times on one stream; answers come in the order of the requests."""
+    """As SubmitBatch, any number of times on one stream; answers come in the order of the requests. A command whose outcome
+    is unknown (code UNAVAILABLE) does not stop those behind it: who needs their order asks again before going on.
+    """
     Settle: _aio.UnaryUnaryMultiCallable[_ledger_pb2.SettleRequest, _ledger_pb2.SettleResponse]  # type: ignore[assignment]
     """Settles every date up to one, which must be reached: unsettled cash becomes settled, clearing goes to the bank. What is
     settled already stays as it is. The ledger does this by itself each settlement day.
@@ -245,7 +249,9 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_ledger_pb2.SubmitStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ledger_pb2.SubmitStreamResponse], _abc.AsyncIterator[_ledger_pb2.SubmitStreamResponse]]:
-        """As SubmitBatch, any number of times on one stream; answers come in the order of the requests."""
+        """As SubmitBatch, any number of times on one stream; answers come in the order of the requests. A command whose outcome
+        is unknown (code UNAVAILABLE) does not stop those behind it: who needs their order asks again before going on.
+        """
 
     @_abc_1.abstractmethod
     def Settle(
