@@ -239,7 +239,7 @@ def adjust(account: Account, held: Hold, amount: int, house: House) -> tuple[lis
     more = amount - held.remaining
     if more > 0:
         legs, draws = hold(account, held.asset, more)
-        return legs, held._replace(draws=held.draws + draws)
+        return legs, held._replace(draws=_joined([*held.draws, *draws]))
     kept, back = _lowered(held.draws, -more)
     return _put_back(account, held, back, house), held._replace(draws=kept)
 
@@ -321,6 +321,18 @@ def captured(draws: Sequence[Draw], amount: int) -> tuple[tuple[Draw, ...], int]
         left -= share
         after.append(Draw(part.path, part.amount - share, part.taken + share))
     return tuple(after), amount - left
+
+
+def _joined(draws: Sequence[Draw]) -> tuple[Draw, ...]:
+    """Without what is used up, and one where two of a path follow each other: raising and lowering leaves no trail."""
+    joined: list[Draw] = []
+    for part in draws:
+        if joined and joined[-1].path == part.path:
+            before = joined.pop()
+            joined.append(Draw(part.path, before.amount + part.amount, before.taken + part.taken))
+        elif part.amount or part.taken:
+            joined.append(part)
+    return tuple(joined)
 
 
 def _lowered(draws: Sequence[Draw], amount: int) -> tuple[tuple[Draw, ...], list[Draw]]:

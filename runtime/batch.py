@@ -46,7 +46,7 @@ class Batcher(Generic[Item, Answer]):
 
     async def submit_all(self, items: Sequence[Item]) -> Answers[Answer]:
         """The items' answers, in their order, of one batch. Refusal RESOURCE_EXHAUSTED when the queue is full."""
-        if not self._has_room(items):
+        if not self._has_room(items, self._queue_max):
             raise Refusal("OVERLOADED", grpc.StatusCode.RESOURCE_EXHAUSTED, "too much is queued; try again in a moment")
         return await self._put(items)
 
@@ -56,13 +56,13 @@ class Batcher(Generic[Item, Answer]):
 
     async def queue_all(self, items: Sequence[Item]) -> asyncio.Future[Answers[Answer]]:
         """Waits for a place in the queue, then gives the answers to come: a stream is slowed, not refused."""
-        while not self._has_room(items):
+        while not self._has_room(items, self._queue_max // 2):  # the rest is for calls
             self._room.clear()
             await self._room.wait()
         return self._put(items)
 
-    def _has_room(self, items: Sequence[Item]) -> bool:
-        return self._queued == 0 or self._queued + len(items) <= self._queue_max
+    def _has_room(self, items: Sequence[Item], most: int) -> bool:
+        return self._queued == 0 or self._queued + len(items) <= most
 
     def _put(self, items: Sequence[Item]) -> asyncio.Future[Answers[Answer]]:
         answers: asyncio.Future[Answers[Answer]] = asyncio.get_running_loop().create_future()
@@ -95,8 +95,8 @@ class Batcher(Generic[Item, Answer]):
 
     def _ended(self, submissions: int, commit: asyncio.Task[None]) -> None:
         self._commits.discard(commit)
-        if not commit.cancelled():
-            self._failure = self._failure or commit.exception()
+        failure = None if commit.cancelled() else commit.exception()
+        self._failure = self._failure or failure
         if submissions > 1 and not self._resting:  # work queues
             self._resting = True
             asyncio.get_running_loop().call_later(self._spacing_seconds, self._rested)

@@ -38,9 +38,9 @@ KINDS = {
     "correct": ems_pb2.EXECUTION_KIND_CORRECT,
     "end": ems_pb2.EXECUTION_KIND_CANCELED,
 }
-HOLDS = Counter(hold=5, hold_shares=3, adjust=4, capture=3, release=2, withdraw=2, again=1)
-COMMANDS = HOLDS + Counter(deposit=3, withdraw=1, trade=4, journal=2, reverse=2, again=2, other=2, open=1)
-FACTS = Counter(fill=6, bust=2, correct=2, end=3, deposit=1)
+HOLDS = Counter(hold=5, hold_shares=3, adjust=4, capture=3, release=2, withdraw=2, trade=2, again=1)
+COMMANDS = HOLDS + Counter(deposit=3, withdraw=1, trade=2, journal=3, reverse=3, again=2, other=2, open=1)
+FACTS = Counter(fill=6, bust=2, correct=2, end=3, deposit=2)
 SETTLEMENTS = Counter(settle_dates=1, settle_cash=2)
 SIZES = Counter(some=4, all=3, one=2, over=1, bad=1)
 OF_HOLDS = ("adjust", "capture", "release")
@@ -104,7 +104,7 @@ class Actor:
     hold_keys: dict[str, tuple[str, str]] = field(default_factory=dict)  # order -> account, key of its hold
     cursors: dict[int, int] = field(default_factory=lambda: dict.fromkeys(VENUES, 0))
     last_facts: Facts | None = None
-    _exec_ids: Counter[int] = field(default_factory=Counter)  # venues count each for itself
+    _exec_ids: Counter[tuple[int, str]] = field(default_factory=Counter)  # by venue and order: two venues may agree
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _log_before: int = 0  # transactions before the step: what comes later cannot be named yet
 
@@ -279,7 +279,7 @@ class Actor:
 
     def _reverse(self, act: Act) -> Asked:
         """Mostly one of a kind that can be reversed; at times a reversal, or anything."""
-        kinds = ("REVERSAL",) if act.size == "over" else ("DEPOSIT", "WITHDRAWAL", "JOURNAL")
+        kinds = ("REVERSAL",) if act.size in ("one", "over") else ("DEPOSIT", "WITHDRAWAL", "JOURNAL")
         positions = range(1, self._log_before + 1)
         found = [place for place in positions if act.size == "bad" or self.model.log[place - 1].kind in kinds]
         position = _latest([NOTHING, *found], act)
@@ -305,13 +305,13 @@ class Actor:
         """At a venue, on a trade date up to three days ago."""
         day, venue = self.model.today - timedelta(act.pick % 4), venue or VENUES[act.who // 4]
         deal = Deal(order.account, order.order, order.buys, order.symbol, quantity, price, day)
-        self._exec_ids[venue] += 1
-        return Row(kind, deal, venue, f"E{self._exec_ids[venue]}")
+        self._exec_ids[venue, order.order] += 1
+        return Row(kind, deal, venue, f"E{self._exec_ids[venue, order.order]}")
 
     def _cum(self, order: Order, act: Act) -> int:
-        """CumQty(14) of the order's last report; one in four counts shares that are not in yet."""
+        """CumQty(14) of the order's last report; one in two counts shares that are not in yet."""
         told = self.model.holds[order.order].shares if order.order in self.model.holds else 0
-        return told + (3 if act.other % 4 == 2 else 0)
+        return told + (3 if act.other % 2 == 0 else 0)
 
     def _fill(self, act: Act) -> Asked:
         order = self._an_order(act)

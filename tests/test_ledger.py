@@ -202,6 +202,14 @@ async def test_a_hold_is_raised_and_lowered(ledger: Ledger) -> None:
     await refused(ledger, AdjustHold(hold.hold_id, 5000 * DOLLAR), Reason.INSUFFICIENT_FUNDS)
 
 
+async def test_raising_and_lowering_a_hold_leaves_no_trail(ledger: Ledger) -> None:
+    hold = await ledger.hold("ord_1", 100 * DOLLAR)
+    for dollars in (200, 100, 300, 50) * 3:
+        await ledger.do(AdjustHold(hold.hold_id, dollars * DOLLAR))
+    assert await ledger.pool.fetchval("SELECT cardinality(draw_paths) FROM holds") == 1
+    assert await ledger.cash() == {"cash/held": 50, "cash/settled": 950}
+
+
 async def test_a_filled_buy_pays_its_price_and_gets_the_rest_back(ledger: Ledger) -> None:
     await ledger.hold("ord_1", 4 * 160 * DOLLAR)
     await ledger.execute(fill("ord_1", ledger.alice, 1, 150, last=False))

@@ -37,12 +37,16 @@ async def sessions(ledger: Ledger, database: Database) -> AsyncIterator[list[asy
         await session.close()
 
 
-async def test_two_sessions_cannot_take_the_same_money(ledger: Ledger, sessions: list[asyncpg.Connection]) -> None:
+@pytest.mark.parametrize("other_partition", [0, 7])
+async def test_two_sessions_cannot_take_the_same_money(
+    ledger: Ledger, sessions: list[asyncpg.Connection], other_partition: int
+) -> None:
     first, second = sessions
     money = ["cash/settled", "bank"], [-1000 * DOLLAR, 1000 * DOLLAR]
+    elsewhere = ENTRIES.replace("SELECT 0,", f"SELECT {other_partition},")
     async with first.transaction():
         await first.execute(ENTRIES, 100, 1, *money)
-        other = asyncio.create_task(second.execute(ENTRIES, 101, 1, *money))  # reads the balance, then waits
+        other = asyncio.create_task(second.execute(elsewhere, 101, 1, *money))  # reads the balance, then waits
         await asyncio.sleep(0.2)
         await first.execute(TRANSACTION, 100)
     with pytest.raises(asyncpg.CheckViolationError):

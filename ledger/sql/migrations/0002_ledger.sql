@@ -59,6 +59,7 @@ CREATE TABLE transactions (
     exec_id text,                    -- ExecID(17), the venue's
     memo text,
     PRIMARY KEY (log_partition, position),
+    CONSTRAINT positions_count_from_1 CHECK (position >= 1),
     CONSTRAINT transactions_have_legs CHECK (legs >= 2),
     CONSTRAINT trace_id_is_16_bytes CHECK (length(trace_id) = 16)
 );
@@ -105,7 +106,7 @@ CREATE TABLE holds (
     CONSTRAINT draws_match CHECK (
         cardinality(draw_paths) = cardinality(draw_amounts) AND cardinality(draw_paths) = cardinality(taken_amounts)
     ),
-    CONSTRAINT draws_not_negative CHECK (0 <= ALL (draw_amounts)),
+    CONSTRAINT draws_not_negative CHECK (0 <= ALL (draw_amounts) AND array_position(draw_amounts, NULL) IS NULL),
     CONSTRAINT released_holds_nothing CHECK (NOT released OR 0 = ALL (draw_amounts))
 ) WITH (fillfactor = 70);
 CREATE INDEX holds_open ON holds (created_at_ns) WHERE NOT released;
@@ -138,7 +139,7 @@ CREATE TABLE reconciliations (
     link bigint NOT NULL,
     log_partition smallint NOT NULL,
     mismatches text NOT NULL,    -- JSON: [{what, execution_id, path, expected, posted}]
-    PRIMARY KEY (log_partition, recorded_at_ns)
+    PRIMARY KEY (log_partition, link)
 );
 
 INSERT INTO accounts SELECT account_id, customer_id, opened_at_ns, 1 FROM old_accounts;
@@ -221,8 +222,8 @@ BEGIN
     IF of_partition IS NULL THEN
         RETURN NULL;
     END IF;
-    -- One posting at a time, to its commit: what is read below stays true, whoever else has the role.
-    PERFORM pg_advisory_xact_lock(hashtext('openbell ledger'), of_partition);
+    -- One posting at a time, to its commit, for balances belong to no partition: what is read below stays true.
+    PERFORM pg_advisory_xact_lock(hashtext('openbell ledger'));
     IF of_partition <> last_partition OR EXISTS (
         SELECT FROM transactions WHERE log_partition = of_partition AND position BETWEEN from_position AND to_position
     ) THEN
