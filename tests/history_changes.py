@@ -32,9 +32,12 @@ FORGED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "holds": lambda row: {"position": row["position"] + 1, "order_id": "x", "idempotency_key": "x"},
     "commands": lambda row: {"key": row["key"] + "x"},
     "settlements": lambda row: {"settle_date": row["settle_date"] + timedelta(1)},
-    "reconciliations": lambda row: {"recorded_at_ns": row["recorded_at_ns"] + 1},
+    "reconciliations": lambda row: {"link": row["link"] + 1, "recorded_at_ns": row["recorded_at_ns"] + 1},
     "chain": lambda row: {"link": row["link"] + 1_000},
 }
+
+
+ATTEMPTS_MAX = 200
 
 
 class Change(NamedTuple):
@@ -50,12 +53,13 @@ async def change(connection: asyncpg.Connection, chance: random.Random, table: s
     """One row of the table, in a transaction that the caller rolls back. Tries until PostgreSQL lets it through."""
     rows = await connection.fetch(f"SELECT ctid::text AS place, * FROM {table} ORDER BY {', '.join(KEYS[table])}")
     act = chance.choices((_update, _delete, _insert), (8, 1, 1))[0]
-    while True:
+    for _ in range(ATTEMPTS_MAX):
         try:
             async with connection.transaction():
                 return await act(connection, chance, table, rows)
         except (asyncpg.PostgresError, asyncpg.InterfaceError):  # a constraint stops even a superuser; not that type
             continue
+    raise AssertionError(f"no row of {table} can be changed so")
 
 
 async def _update(
