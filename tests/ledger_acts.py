@@ -31,7 +31,7 @@ NOBODY, NOTHING = "acc_nobody", 999_999  # an account and a position that are no
 BAD_AMOUNTS = (0, -5, 10**15 + 1, 2**63 - 1)
 PRICES = (1, 7, 30, 97)
 ACCOUNTS_MAX = 3
-LATEST = 6  # holds, orders, trades and requests among which an act chooses
+LATEST = 4  # holds, orders, trades and requests among which an act chooses
 KINDS = {
     "fill": ems_pb2.EXECUTION_KIND_FILL,
     "bust": ems_pb2.EXECUTION_KIND_BUST,
@@ -171,9 +171,9 @@ class Actor:
 
     def _ask(self, message: Any, where: str, act: Callable[[], Told]) -> Asked:
         message.idempotency_key = self._new("key")
-        return self._send(Command(message, where, act))
+        return self.send(Command(message, where, act))
 
-    def _send(self, command: Command) -> Asked:
+    def send(self, command: Command) -> Asked:
         self.commands.append(command)
         message, where, act = command
         scope, content = f"{type(message).__name__} {where}", message.SerializeToString(deterministic=True)
@@ -181,7 +181,7 @@ class Actor:
 
     def _again(self, act: Act) -> Asked:
         """Word for word one of the last commands, perhaps one of this very step."""
-        return self._send(_latest(self.commands, act))
+        return self.send(_latest(self.commands, act))
 
     def _other(self, act: Act) -> Asked:
         """Other content under a key that is used."""
@@ -190,7 +190,7 @@ class Actor:
         message = type(before.message)()
         message.CopyFrom(before.message)
         message.amount = before.message.amount % 10**15 + 1
-        return self._send(before._replace(message=message, act=_never))
+        return self.send(before._replace(message=message, act=_never))
 
     def _open(self, act: Act) -> Asked:
         if len(self.model.accounts) == ACCOUNTS_MAX:
