@@ -13,6 +13,8 @@ generate = $(BIN)/python -m grpc_tools.protoc -Iprotos \
 UP :=
 # Options of `openbell bench ledger`, as in: make bench BENCH="--grow 0 --json"
 BENCH :=
+# Options of `openbell bench venue`, which follows it.
+BENCH_VENUE :=
 
 .PHONY: run test bench setup lint types imports drift proto-lint tests proto baseline lock
 
@@ -24,6 +26,7 @@ test: lint types imports drift proto-lint tests
 
 bench: setup
 	@$(BIN)/openbell bench ledger $(BENCH)
+	@$(BIN)/openbell bench venue $(BENCH_VENUE)
 
 setup: $(STAMP)
 

@@ -18,9 +18,9 @@ import structlog
 from ems import fix
 from ems.config import Config, Venue
 from ems.messages import Item, Received
+from ems.quickfix_guards import StoreWatch, keeps_its_place
 from ems.routes import Now, OpenRoute, OpenRoutes, may_be_resent, still_in_time
 from runtime import crash
-from runtime.fix_session import StoreWatch, keeps_its_place
 
 INBOX_MAX: Final = 100_000  # messages; beyond it the process ends, and the venue sends again what is not committed
 

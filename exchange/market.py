@@ -1,27 +1,37 @@
-"""The venue's rules: which orders enter, what they execute against, what is said about it. No I/O, no clock.
+"""The venue's state, and what every rule does with it: reports, trades, an order's way into and out of a book.
 
-Everything here is a function of the sequence of calls, so replaying a journal gives the same orders, executions
-and feed.
+Nothing here knows a clock or the outside: the same sequence of events gives the same orders, reports and feed. Which
+event does what stands in `rules.py`.
 """
 
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from heapq import heappush
+from typing import Final, NamedTuple, TypedDict, Unpack
 
 from exchange.book import Book, Fill
-from exchange.checks import broken_rule, read_terms
+from exchange.events import Added, Deleted, Executed, Listed, Outcome, Phase
 from exchange.orders import (
-    IMMEDIATE_OR_CANCEL,
     NO_ORDER_ID,
+    CancelReject,
+    CancelRequest,
     ExecType,
     Execution,
     NewOrder,
     Order,
     OrdStatus,
+    ReplaceRequest,
+    Report,
+    Restatement,
     Side,
+    TransType,
 )
-from exchange.reasons import Refusal
+from exchange.reasons import CancelRefusal, Refusal
 from exchange.times import trade_date
+
+_HELD: Final = frozenset({OrdStatus.SUSPENDED, OrdStatus.DONE_FOR_DAY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,212 +47,352 @@ class Instrument:
     level_step_ticks: int
 
 
-class Listed(NamedTuple):
-    """Feed: a symbol is traded; `locate` is its number on the feed, from 1."""
-
-    locate: int
-    symbol: str
-
-
-class Added(NamedTuple):
-    """Feed: an order rests in the book."""
-
-    locate: int
-    ref: int
-    side: Side
-    shares: int
-    symbol: str
-    price: int
-
-
-class Executed(NamedTuple):
-    """Feed: shares of a resting order traded at its price."""
-
-    locate: int
-    ref: int
-    shares: int
-    match: int
-
-
-FeedEvent = Listed | Added | Executed
-
-
-class _Quote(NamedTuple):
-    """What an order adds to the book. The house's quotes come back whole whenever they are used up."""
+class Quote(NamedTuple):
+    """One of the house's orders; it comes back whole whenever it is used up."""
 
     side: Side
     price: int
     shares: int
+
+
+class Stops:
+    """Stop orders that wait for their price, per side: the one that is reached first stands last."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Side, list[tuple[int, int]]] = {Side.BUY: [], Side.SELL: []}
+
+    def add(self, order: Order) -> None:
+        insort(self._waiting[order.side], self._key(order))
+
+    def remove(self, order: Order) -> None:
+        waiting = self._waiting[order.side]
+        del waiting[bisect_left(waiting, self._key(order))]
+
+    def reached(self, last: int) -> list[int]:
+        """References of the orders whose price `last` has reached, the oldest first. They wait no longer."""
+        refs: list[int] = []
+        for side, sign in ((Side.BUY, -1), (Side.SELL, 1)):
+            waiting = self._waiting[side]
+            while waiting and waiting[-1][0] >= sign * last:
+                refs.append(waiting.pop()[1])
+        return sorted(refs)
+
+    def _key(self, order: Order) -> tuple[int, int]:
+        assert order.stop is not None
+        return (-order.stop if order.side is Side.BUY else order.stop), order.ref
 
 
 @dataclass(slots=True)
-class _Listing:
+class Listing:
+    """A symbol's trading. `last` is the price of its last trade, before the first one its configured price."""
+
     instrument: Instrument
     locate: int
+    last: int
     book: Book = field(default_factory=Book)
-    used_up: list[_Quote] = field(default_factory=list)
+    stops: Stops = field(default_factory=Stops)
+    used_up: list[Quote] = field(default_factory=list)
+    halted: bool = False
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What one event led to, in order."""
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that has been acknowledged and is decided later."""
 
-    now_ns: int
-    executions: list[Execution] = field(default_factory=list)
-    feed: list[FeedEvent] = field(default_factory=list)
+    session: str
+    body: NewOrder | CancelRequest | ReplaceRequest
+    refused: bool
+    order: Order
+    received_ns: int
+
+
+class Said(TypedDict, total=False):
+    """What an ExecutionReport(8) says beyond how the order stands. `name`, `orig`: ClOrdID(11) and OrigClOrdID(41) of
+    the request that is answered; `ref_id`: ExecRefID(19); `why`: ExecRestatementReason(378)."""
+
+    trans_type: TransType
+    name: str
+    orig: str
+    ref_id: str
+    shares: int
+    price: int
+    match: int
+    text: str
+    why: Restatement | None
+    refusal: Refusal
 
 
 class Market:
-    """All books of the venue, and every order it ever heard of.
+    """All books of the venue, and every order and report it ever made.
 
     `feed_session` names the journal: it makes ids unique across journals of one trade date.
     """
 
     def __init__(self, feed_session: str) -> None:
         self._feed_session = feed_session
-        self._listings: dict[str, _Listing] = {}
-        self._orders: dict[tuple[str, str], Order] = {}
-        self._resting: dict[int, Order] = {}
-        self._house: dict[int, _Quote] = {}
-        self._refs = self._executions = self._matches = 0
-
-    def instrument(self, symbol: str) -> Instrument | None:
-        listing = self._listings.get(symbol)
-        return listing.instrument if listing else None
+        self.phase = Phase.CLOSED
+        self.trade_date = ""  # of the phase; "" before the first
+        self.listings: dict[str, Listing] = {}
+        self.orders: dict[int, Order] = {}
+        self.names: dict[tuple[str, str], Order | None] = {}  # None: of a cancel or replace of no order
+        self.open: dict[int, Order] = {}
+        self.resting: dict[int, Order] = {}  # by the reference in the book
+        self.house: dict[int, Quote] = {}
+        self.pending: deque[Pending] = deque()
+        self.reports: list[Report] = []
+        self.sides: dict[int, list[int]] = {}  # match -> numbers of the executions that stand for it
+        self.telephoned: list[Order] = []
+        self.todays = set[int]()  # references of the orders that were accepted, or renewed, since the last close
+        self.expiries: list[tuple[int, int]] = []  # a heap of (expires_ns, ref); what is no longer so is skipped
+        self._refs = self._matches = 0
 
     def find(self, comp_id: str, cl_ord_id: str) -> Order | None:
-        """The counterparty's order, rejected ones included."""
-        return self._orders.get((comp_id, cl_ord_id))
+        """The counterparty's order of that name or one of its requests, refused ones included."""
+        return self.names.get((comp_id, cl_ord_id))
 
-    def book(self, symbol: str) -> Book:
-        """KeyError if the symbol is not traded."""
-        return self._listings[symbol].book
+    def order(self, order_id: str) -> Order | None:
+        """By OrderID(37)."""
+        _, _, ref = order_id.rpartition("-")
+        order = self.orders.get(_number(ref))
+        return order if order is not None and order.order_id == order_id else None
 
-    def add_instrument(self, instrument: Instrument, now_ns: int) -> Outcome:
+    def listing_of(self, order: Order) -> Listing:
+        return self.listings[order.request.symbol]
+
+    def is_call(self, listing: Listing) -> bool:
+        """Whether orders only gather, to trade at one price later."""
+        return self.phase is not Phase.OPEN or listing.halted
+
+    def add_instrument(self, instrument: Instrument, outcome: Outcome) -> None:
         """Lists a symbol and seeds its book."""
-        assert instrument.symbol not in self._listings, f"{instrument.symbol} is listed already"
-        listing = self._listings[instrument.symbol] = _Listing(instrument, len(self._listings) + 1)
-        outcome = Outcome(now_ns, feed=[Listed(listing.locate, instrument.symbol)])
+        assert instrument.symbol not in self.listings, f"{instrument.symbol} is listed already"
+        listing = Listing(instrument, len(self.listings) + 1, instrument.price)
+        self.listings[instrument.symbol] = listing
+        outcome.feed.append(Listed(listing.locate, instrument.symbol))
         listing.used_up = list(_house_orders(instrument))
-        self._replenish(listing, outcome)
-        return outcome
+        self._show_house(listing, outcome)
 
-    def place(self, comp_id: str, request: NewOrder, now_ns: int, is_open: bool) -> Outcome:
-        """A NewOrderSingle(D): a rejection, or the order's whole way until it rests or is done."""
-        outcome = Outcome(now_ns)
-        listing = self._listings.get(request.symbol)
-        terms = read_terms(request)
-        tick = listing.instrument.tick if listing else None
-        known = (comp_id, request.cl_ord_id) in self._orders
-        refusal = broken_rule(request, terms, tick, known, is_open)
-        if refusal:
-            self._reject(comp_id, request, refusal, outcome)
-            return outcome
-        assert listing is not None
-        assert terms.shares is not None
-        order = self._enter(comp_id, request, terms.price, terms.shares)
-        self._report(order, ExecType.NEW, outcome)
-        self._match(order, listing, outcome)
-        self._replenish(listing, outcome)
-        return outcome
-
-    def _enter(self, comp_id: str, request: NewOrder, price: int | None, shares: int) -> Order:
-        ref = self._next_ref()
-        order = Order(comp_id, f"o{self._feed_session}-{ref}", ref, request, price, shares)
-        self._orders[comp_id, request.cl_ord_id] = order
+    def create(self, comp_id: str, request: NewOrder) -> Order:
+        """An order that nothing has been decided about yet."""
+        ref = self.next_ref()
+        order = Order(comp_id, f"o{self._feed_session}-{ref}", ref, request, request.cl_ord_id)
+        self.orders[ref] = order
+        if request.cl_ord_id:
+            self.names[comp_id, request.cl_ord_id] = order
         return order
 
-    def _reject(self, comp_id: str, request: NewOrder, refusal: Refusal, outcome: Outcome) -> None:
-        if refusal is Refusal.DUPLICATE_CL_ORD_ID:
-            # The name belongs to the first order, whose state this rejection must not touch.
-            order = Order(comp_id, NO_ORDER_ID, 0, request, None, 0)
-        else:
-            order = self._enter(comp_id, request, None, 0)
-        order.status, order.refusal = OrdStatus.REJECTED, refusal
-        self._report(order, ExecType.REJECTED, outcome)
+    def nameless(self, comp_id: str, request: NewOrder) -> Order:
+        """An order that is refused for its name: the name belongs to another, whose state this must not touch."""
+        return Order(comp_id, NO_ORDER_ID, 0, request, request.cl_ord_id)
 
-    def _match(self, order: Order, listing: _Listing, outcome: Outcome) -> None:
-        side = Side(order.request.side)
-        for fill in listing.book.take(side, order.price, order.leaves):
-            self._trade(order, fill, listing, outcome)
-        if not order.leaves:
+    def expires(self, order: Order, expires_ns: int | None) -> None:
+        order.expires_ns = expires_ns
+        if expires_ns is not None:
+            heappush(self.expiries, (expires_ns, order.ref))
+
+    # Books
+
+    def rest(self, order: Order, outcome: Outcome, *, shown: bool) -> None:
+        """The order joins the end of its level's queue."""
+        order.book_ref = self.next_ref()
+        self.resting[order.book_ref] = order
+        self.listing_of(order).book.rest(order.book_ref, order.side, order.price, order.leaves, order.owner)
+        if shown:
+            self.show(order, outcome)
+
+    def show(self, order: Order, outcome: Outcome) -> None:
+        assert order.price is not None
+        order.displayed = True
+        symbol = order.request.symbol
+        locate = self.listings[symbol].locate
+        outcome.feed.append(Added(locate, order.book_ref, order.side, order.leaves, symbol, order.price))
+
+    def withdraw(self, order: Order, outcome: Outcome) -> None:
+        """Out of the book or from among the stop orders, if it is there."""
+        listing = self.listing_of(order)
+        if order.asleep:
+            listing.stops.remove(order)
+            order.asleep = False
+        if not order.book_ref:
             return
-        if order.price is None or order.request.time_in_force == IMMEDIATE_OR_CANCEL:
-            order.leaves, order.status = 0, OrdStatus.CANCELED
-            self._report(order, ExecType.CANCELED, outcome)
-        else:
-            self._resting[order.ref] = order
-            self._rest(listing, order.ref, _Quote(side, order.price, order.leaves), outcome)
+        listing.book.remove(order.book_ref)
+        if order.displayed:
+            outcome.feed.append(Deleted(listing.locate, order.book_ref))
+        self.left_book(order)
 
-    def _trade(self, order: Order, fill: Fill, listing: _Listing, outcome: Outcome) -> None:
-        self._matches += 1
-        outcome.feed.append(Executed(listing.locate, fill.ref, fill.shares, self._matches))
-        order.fill(fill.shares, fill.price)
-        self._report_fill(order, fill, outcome)
-        house = self._house.get(fill.ref)
-        if house is None:
-            resting = self._resting[fill.ref]
-            resting.fill(fill.shares, fill.price)
-            self._report_fill(resting, fill, outcome)
-        if fill.left:
-            return
-        if house is None:
-            del self._resting[fill.ref]
-        else:
-            del self._house[fill.ref]
-            listing.used_up.append(house)
+    def left_book(self, order: Order) -> None:
+        del self.resting[order.book_ref]
+        order.book_ref, order.displayed = 0, False
 
-    def _replenish(self, listing: _Listing, outcome: Outcome) -> None:
+    def replenish(self, listing: Listing, outcome: Outcome) -> None:
         """The house's used-up orders return, but never into a customer's resting order: one that would cross waits."""
-        if not listing.used_up:
-            return
+        if listing.used_up and not self.is_call(listing):
+            self._show_house(listing, outcome)
+
+    def _show_house(self, listing: Listing, outcome: Outcome) -> None:
         waiting = []
-        for house in listing.used_up:
-            if listing.book.crosses(house.side, house.price):
-                waiting.append(house)
+        for quote in listing.used_up:
+            if listing.book.crosses(quote.side, quote.price):
+                waiting.append(quote)
                 continue
-            ref = self._next_ref()
-            self._house[ref] = house
-            self._rest(listing, ref, house, outcome)
+            ref = self.next_ref()
+            self.house[ref] = quote
+            listing.book.rest(ref, quote.side, quote.price, quote.shares)
+            symbol = listing.instrument.symbol
+            outcome.feed.append(Added(listing.locate, ref, quote.side, quote.shares, symbol, quote.price))
         listing.used_up = waiting
 
-    def _rest(self, listing: _Listing, ref: int, quote: _Quote, outcome: Outcome) -> None:
-        listing.book.rest(ref, quote.side, quote.price, quote.shares)
-        symbol = listing.instrument.symbol
-        outcome.feed.append(Added(listing.locate, ref, quote.side, quote.shares, symbol, quote.price))
+    def requote(self, listing: Listing, price: int, outcome: Outcome) -> None:
+        """The house's liquidity lies around `price` from now on."""
+        for ref in [ref for side in Side for _, ref, _ in listing.book.orders(side) if ref in self.house]:
+            listing.book.remove(ref)
+            del self.house[ref]
+            outcome.feed.append(Deleted(listing.locate, ref))
+        listing.instrument = replace(listing.instrument, price=price)
+        listing.used_up = list(_house_orders(listing.instrument))
+        self._show_house(listing, outcome)
 
-    def _report_fill(self, order: Order, fill: Fill, outcome: Outcome) -> None:
+    # Trades
+
+    def trade(self, order: Order, fill: Fill, listing: Listing, outcome: Outcome) -> None:
+        """An incoming order executes against a resting one, at the resting one's price."""
+        match = self.next_match()
+        listing.last = fill.price
+        outcome.feed.append(Executed(listing.locate, fill.ref, fill.shares, match))
+        self.report_fill(order, fill.shares, fill.price, match, outcome)
+        self.fill_resting(listing, fill, match, outcome)
+
+    def fill_resting(self, listing: Listing, fill: Fill, match: int, outcome: Outcome) -> None:
+        """What the book has told of one of its orders, the house's included."""
+        order = self.resting.get(fill.ref)
+        if order is not None:
+            self.report_fill(order, fill.shares, fill.price, match, outcome)
+            if not fill.left:
+                self.left_book(order)
+        elif not fill.left:
+            listing.used_up.append(self.house.pop(fill.ref))
+
+    def report_fill(self, order: Order, shares: int, price: int, match: int, outcome: Outcome) -> None:
+        order.fill(shares, price)
         exec_type = ExecType.PARTIAL_FILL if order.leaves else ExecType.FILL
-        self._report(order, exec_type, outcome, fill.shares, fill.price)
+        done = self.report(order, exec_type, outcome, shares=shares, price=price, match=match)
+        self.sides.setdefault(match, []).append(done.number)
 
-    def _report(
-        self, order: Order, exec_type: ExecType, outcome: Outcome, last_shares: int = 0, last_px: int = 0
+    def end(
+        self, order: Order, status: OrdStatus, outcome: Outcome, text: str = "", why: Restatement | None = None
     ) -> None:
-        self._executions += 1
-        execution = Execution(
-            number=self._executions,
-            exec_id=f"e{self._feed_session}-{self._executions}",
+        """The order is over, whatever was filled before; `why` where nobody asked for it."""
+        self.finish(order, status, outcome)
+        self.report(order, ExecType(status.value), outcome, text=text, why=why)
+
+    def finish(self, order: Order, status: OrdStatus, outcome: Outcome) -> None:
+        """As `end`, and the caller tells. What is over is neither stopped nor suspended nor renewed any more: its last
+        OrdStatus(39) says how it ended."""
+        self.withdraw(order, outcome)
+        order.marks.clear()
+        order.end(status)
+
+    def is_held(self, order: Order) -> bool:
+        """Whether an open order is kept from the market, until it is released or its next day begins."""
+        return not _HELD.isdisjoint(order.marks)
+
+    def begin_day(self, order: Order) -> None:
+        """The next report is the first of a further day of this order."""
+        order.marks.discard(OrdStatus.DONE_FOR_DAY)
+        order.base_cum, order.base_notional = order.cum, order.notional
+        order.renewed_at = len(self.reports) + 1
+        self.todays.add(order.ref)
+
+    # Reports
+
+    def report(self, order: Order, exec_type: ExecType, outcome: Outcome, **said: Unpack[Said]) -> Execution:
+        """An ExecutionReport(8) of the order as it is now."""
+        if not order.leaves:  # nothing is left to suspend or to renew
+            self.open.pop(order.ref, None)
+            order.marks -= _HELD
+        number = len(self.reports) + 1
+        request, name = order.request, said.get("name", "")
+        why = said.get("why")
+        done = Execution(
+            number=number,
+            exec_id=f"e{self._feed_session}-{number}",
             order=order,
+            request=replace(request, cl_ord_id=name) if name else request,
+            orig_cl_ord_id=said.get("orig", ""),
+            trans_type=said.get("trans_type", TransType.NEW),
             exec_type=exec_type,
             ord_status=order.status,
-            last_shares=last_shares,
-            last_px=last_px,
+            exec_ref_id=said.get("ref_id", ""),
+            last_shares=said.get("shares", 0),
+            last_px=said.get("price", 0),
             cum_qty=order.cum,
             leaves_qty=order.leaves,
             avg_px=order.average_price,
+            day=order.day,
+            restatement=why.value if why else "",
+            refusal=said.get("refusal"),
+            text=said.get("text", ""),
+            match=said.get("match", 0),
             trade_date=trade_date(outcome.now_ns),
             transact_time_ns=outcome.now_ns,
         )
-        outcome.executions.append(execution)
+        self._tell(done, outcome)
+        return done
 
-    def _next_ref(self) -> int:
+    def reject_cancel(
+        self,
+        session: str,
+        request: CancelRequest | ReplaceRequest,
+        order: Order | None,
+        refusal: CancelRefusal,
+        outcome: Outcome,
+        text: str = "",
+    ) -> None:
+        """An OrderCancelReject(9). It leaves the order as it was."""
+        reject = CancelReject(
+            len(self.reports) + 1,
+            session,
+            order,
+            request.cl_ord_id,
+            request.orig_cl_ord_id,
+            order.status if order else OrdStatus.REJECTED,
+            "1" if isinstance(request, CancelRequest) else "2",
+            refusal,
+            text or refusal.text,
+            outcome.now_ns,
+        )
+        self._tell(reject, outcome)
+
+    def _tell(self, report: Report, outcome: Outcome) -> None:
+        self.reports.append(report)
+        outcome.reports.append(report)
+
+    def execution(self, exec_id: str) -> Execution | None:
+        """By ExecID(17)."""
+        prefix, _, number = exec_id.rpartition("-")
+        if prefix != f"e{self._feed_session}":
+            return None
+        at = _number(number) - 1
+        report = self.reports[at] if 0 <= at < len(self.reports) else None
+        return report if isinstance(report, Execution) and report.exec_id == exec_id else None
+
+    def next_ref(self) -> int:
         self._refs += 1
         return self._refs
 
+    def next_match(self) -> int:
+        self._matches += 1
+        return self._matches
 
-def _house_orders(instrument: Instrument) -> Iterator[_Quote]:
+
+def _number(text: str) -> int:
+    """0 if it is none, or one that the venue has never counted to."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+
+
+def _house_orders(instrument: Instrument) -> Iterator[Quote]:
     for level in range(instrument.levels):
         away = (instrument.first_level_ticks + level * instrument.level_step_ticks) * instrument.tick
         if instrument.price > away:
-            yield _Quote(Side.BUY, instrument.price - away, instrument.shares_per_level)
-        yield _Quote(Side.SELL, instrument.price + away, instrument.shares_per_level)
+            yield Quote(Side.BUY, instrument.price - away, instrument.shares_per_level)
+        yield Quote(Side.SELL, instrument.price + away, instrument.shares_per_level)

@@ -1,27 +1,44 @@
-"""The venue: decides, journals, and only then gives out what may be sent. Knows neither FIX nor sockets."""
+"""The venue: decides, journals, and only then gives out what may be sent. Knows neither FIX nor sockets.
 
-from collections import deque
+Time moves it too: `advance` decides what has been pending long enough, changes the phase and ends what has expired,
+each at the instant when it was due, before whatever came later.
+"""
+
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from exchange.journal import Journal, instrument_record, order_record, sent_record
+from exchange import hours, phases
+from exchange.events import FeedEvent, Phase
+from exchange.hours import Change, Hours
+from exchange.journal import Journal, record_of
+from exchange.lots import is_drawn
 from exchange.market import Instrument
-from exchange.orders import NewOrder, Order, Report
+from exchange.orders import CancelRequest, NewOrder, ReplaceRequest
 from exchange.recovery import Publish, Recovered
-from runtime import calendar
-
-MARK_EVERY: Final = 64  # reports; after a crash, at most that many come twice, flagged
+from exchange.rules import Body, Event, PhaseChange, apply
 
 log = structlog.get_logger()
 
+Request = NewOrder | CancelRequest | ReplaceRequest
+_KINDS: Final = {NewOrder: "order", CancelRequest: "cancel", ReplaceRequest: "replace"}
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How the venue treats requests: some refused at random, from the seed; decided after a delay."""
+
+    seed: int = 0
+    rejects_per_million: int = 0
+    answer_delay_ns: int = 0
+
 
 class Venue:
-    """One matching engine. `place` and `logged_on` are called from one thread, which makes matching serial;
-    `mark_sent` from any.
+    """One matching engine, for one thread. The reports are in `market.reports`; they may be sent after `flush`.
 
-    Nothing here waits for a counterparty: reports that may be sent are returned, and `handed_over` says that they were.
+    `clock` gives nanoseconds UTC. It says only when something was decided: what is decided depends on the times given.
     """
 
     def __init__(
@@ -29,74 +46,120 @@ class Venue:
         recovered: Recovered,
         journal: Journal,
         publish: Publish,
-        counterparties: Iterable[str],
-        session: str,
+        opening_hours: Hours,
+        conduct: Conduct,
         clock: Callable[[], int],
     ) -> None:
-        """`session` is `always` or `regular`; `clock` gives nanoseconds UTC."""
-        self._market = recovered.market
+        self.market = recovered.market
+        self.decided_ns = recovered.decided_ns  # of each report
         self._events = recovered.events
+        self._phase_at_ns = recovered.phase_at_ns
         self._journal = journal
         self._publish = publish
-        self._session = session
+        self._hours = opening_hours
+        self._conduct = conduct
         self._clock = clock
-        self._held = {comp_id: reports for comp_id, reports in recovered.unsent.items() if reports}
-        self._reachable = set(counterparties) - self._held.keys()
-        self._handed: dict[str, int] = {}
-        self._marked: dict[str, int] = {}
-        self._unmarked = 0
+        self._unpublished: list[tuple[int, list[FeedEvent]]] = []
+        self._notices: list[str] = []
+        self._change: Change | None = None
+        self._due_ns: int | None = None
 
-    def add_instruments(self, instruments: Iterable[Instrument], now_ns: int) -> None:
-        """Lists what is not listed yet. What the journal knows stays as it was: its orders were decided under it."""
+    def take_notices(self) -> list[str]:
+        """Symbols whose trading state changed since the last time, "" for the phase."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def open(self, instruments: Iterable[Instrument], now_ns: int) -> None:
+        """To be called first: lists what is not listed yet, and does what has become due while the venue was down.
+        An instrument that the journal knows stays as it was: its orders were decided under it."""
         for instrument in instruments:
-            listed = self._market.instrument(instrument.symbol)
-            if listed is None:
-                outcome = self._market.add_instrument(instrument, now_ns)
-                self._events += 1
-                self._journal.append(instrument_record(self._events, instrument, outcome))
-                self._publish(now_ns, outcome.feed)
-            elif listed != instrument:
+            listing = self.market.listings.get(instrument.symbol)
+            if listing is None:
+                self._decide(Event("instrument", instrument), now_ns)
+            elif listing.instrument != instrument:
                 log.warning("the journal's instrument is kept, not the configured one", symbol=instrument.symbol)
+        if self._phase_at_ns:
+            self._change = hours.next_change(self._hours, self._phase_at_ns)
+            self._schedule()
+            self.advance(now_ns)
+        now = hours.current(self._hours, now_ns)
+        follows_clock = self._hours.kind != "manual" or not self._phase_at_ns
+        if follows_clock and (now.phase, now.trade_date) != (self.market.phase, self.market.trade_date):
+            self._enter(now._replace(at_ns=now_ns))
 
-    def find(self, comp_id: str, cl_ord_id: str) -> Order | None:
-        return self._market.find(comp_id, cl_ord_id)
+    def receive(self, session: str, request: Request, received_ns: int) -> None:
+        """Decides a counterparty's request, or acknowledges it when there is an answer delay."""
+        self.advance(received_ns)
+        conduct = self._conduct
+        refused = is_drawn(conduct.seed, self._events + 1, conduct.rejects_per_million)
+        # What still waits, because the clock was set back, is decided first.
+        delayed = conduct.answer_delay_ns > 0 or bool(self.market.pending)
+        self._decide(Event(_KINDS[type(request)], request, session, refused, delayed), received_ns)
 
-    def place(self, comp_id: str, request: NewOrder, received_ns: int) -> list[Report]:
-        """Decides one order; the reports to send now, in order. OSError if it could not be journaled: then stop."""
-        is_open = calendar.is_open(received_ns, self._session)
-        outcome = self._market.place(comp_id, request, received_ns, is_open)
+    def disconnected(self, session: str, now_ns: int) -> None:
+        """Cancel on disconnect."""
+        self.advance(now_ns)
+        market = self.market
+        if any(each.comp_id == session for each in (*market.open.values(), *(each.order for each in market.pending))):
+            self._decide(Event("disconnect", session=session), now_ns)
+
+    def operate(self, kind: str, act: Body, now_ns: int) -> None:
+        """An act of the operator. ActRefused if it cannot be done."""
+        self.advance(now_ns)
+        self._decide(Event(kind, act), now_ns)
+
+    def enter(self, phase: Phase, now_ns: int) -> None:
+        """The operator opens or closes the market."""
+        self.advance(now_ns)
+        today = hours.current(self._hours, now_ns).trade_date
+        self._enter(Change(now_ns, phase, today))
+
+    def advance(self, now_ns: int) -> None:
+        """Does what was due until now."""
+        while (due_ns := self._due_ns) is not None and due_ns <= now_ns:
+            change = self._change
+            if change is not None and change.at_ns == due_ns:
+                self._enter(change)
+            elif self._answer_due_ns() == due_ns:
+                self._decide(Event("answer"), due_ns)
+            else:
+                self._decide(Event("expire"), due_ns)
+
+    def due_ns(self) -> int | None:
+        """When `advance` has something to do next."""
+        return self._due_ns
+
+    def flush(self) -> None:
+        """Journals what was decided. OSError if it cannot be: then stop."""
+        self._journal.flush()
+
+    def publish(self) -> None:
+        """After `flush`: what was decided goes to the feed."""
+        unpublished, self._unpublished = self._unpublished, []
+        for now_ns, events in unpublished:
+            self._publish(now_ns, events)
+
+    def _answer_due_ns(self) -> int | None:
+        pending = self.market.pending
+        return pending[0].received_ns + self._conduct.answer_delay_ns if pending else None
+
+    def _enter(self, change: Change) -> None:
+        self._decide(Event("phase", PhaseChange(change.phase, change.trade_date)), change.at_ns)
+        self._change = hours.next_change(self._hours, change.at_ns)
+        self._schedule()
+
+    def _decide(self, event: Event, now_ns: int) -> None:
+        outcome = apply(self.market, event, now_ns)
         decided_ns = self._clock()
         self._events += 1
-        self._journal.append(order_record(self._events, comp_id, request, is_open, decided_ns, outcome))
-        self._publish(received_ns, outcome.feed)
-        reports = (Report(execution, received_ns, decided_ns) for execution in outcome.executions)
-        return [report for report in reports if not self._hold(report)]
+        self._journal.append(record_of(self._events, event, decided_ns, outcome))
+        self.decided_ns.extend([decided_ns] * len(outcome.reports))
+        self._notices += outcome.notices
+        if outcome.feed:
+            self._unpublished.append((now_ns, outcome.feed))
+        self._schedule()
 
-    def logged_on(self, comp_id: str) -> deque[Report]:
-        """Reports that may have been lost with an earlier process: to be sent with PossResend(97), before any other."""
-        self._reachable.add(comp_id)
-        return self._held.pop(comp_id, deque())
-
-    def handed_over(self, report: Report) -> None:
-        """QuickFIX has stored the report: it survives a kill."""
-        self._handed[report.execution.order.comp_id] = report.execution.number
-        self._unmarked += 1
-        if self._unmarked >= MARK_EVERY:
-            self.mark_sent()
-
-    def mark_sent(self) -> None:
-        """Journals how far the reports were handed over, so that a restart does not send them again."""
-        self._unmarked = 0
-        handed = dict(self._handed)
-        news = {comp_id: number for comp_id, number in handed.items() if self._marked.get(comp_id) != number}
-        if news:
-            self._marked = handed
-            self._journal.append(sent_record(news))
-
-    def _hold(self, report: Report) -> bool:
-        """A counterparty whose lost reports are still to be sent again gets later ones after them, not before."""
-        comp_id = report.execution.order.comp_id
-        if comp_id in self._reachable:
-            return False
-        self._held.setdefault(comp_id, deque()).append(report)
-        return True
+    def _schedule(self) -> None:
+        change_ns = self._change.at_ns if self._change else None
+        times = (change_ns, self._answer_due_ns(), phases.next_expiry_ns(self.market))
+        self._due_ns = min((each for each in times if each is not None), default=None)

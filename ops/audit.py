@@ -140,7 +140,7 @@ async def _gather(
     comp_id = settings.section("ems", ems.config.Config).comp_id
     reports = [row for row in _journal(settings.data / "venue" / "journal.jsonl") if row["comp_id"] == comp_id]
     venue_fills = [row for row in reports if row["last_shares"]]
-    accepted = Counter(row["cl_ord_id"] for row in reports if row["exec_type"] == "0")
+    accepted = Counter(row["cl_ord_id"] for row in reports if row.get("exec_type") == "0")
     return Evidence(connection, venue_fills, accepted, fills, trades, history, acknowledged)
 
 

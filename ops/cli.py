@@ -9,6 +9,7 @@ import typer
 from ops import ledger_commands, order
 from ops.audit import audit
 from ops.bench import ledger as bench_ledger
+from ops.bench.venue import bench_venue
 from ops.demo import demo
 from ops.down import down
 from ops.failure import Failure
@@ -18,6 +19,7 @@ from ops.status import status
 from ops.token import token
 from ops.trace import trace
 from ops.up import up
+from ops.venue import venue
 from runtime.errors import Refusal
 from runtime.settings import SettingsError
 
@@ -28,9 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (up, down, status, demo, quotes, order.orders, trace, audit, token):
+for command in (up, down, status, demo, quotes, order.orders, trace, audit, token, venue):
     app.command()(command)
 ledger_commands.app.command("verify")(verify_history)
+bench_ledger.app.command("venue")(bench_venue)
 app.add_typer(order.app, name="order")
 app.add_typer(ledger_commands.app, name="ledger")
 app.add_typer(bench_ledger.app, name="bench")

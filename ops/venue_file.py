@@ -25,14 +25,19 @@ class Venue:
     shares_per_level: int = 1000
     first_level_ticks: int = 1
     level_step_ticks: int = 1
-    fix_log: bool = False
+    counterparties: tuple[dict[str, Any], ...] = ()  # beside the EMS: drop copies, strangers
+    pre_open_seconds: int = 1800
+    pre_close_seconds: int = 60
+    seed: int = 0
+    rejects_per_million: int = 0
+    answer_delay_ms: int = 0
 
 
 def write(settings: Settings) -> None:
     directory = settings.data / "venue"
     chosen = settings.section("venue", Venue)
     values = vars(chosen) | {
-        "counterparties": [settings.section("ems", ems.config.Config).comp_id],
+        "counterparties": [{"comp_id": settings.section("ems", ems.config.Config).comp_id}, *chosen.counterparties],
         "fix_port": settings.port("venue"),
         "feed_port": settings.port("feed"),
         "rerequest_port": settings.port("rerequest"),

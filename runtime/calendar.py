@@ -28,8 +28,17 @@ def is_open(now_ns: int, session: str) -> bool:
     if session == "always":
         return True
     here = new_york(now_ns)
-    close = EARLY_CLOSE if here.date().isoformat() in EARLY else CLOSE
-    return is_exchange_day(here.date()) and OPEN <= here.time() < close
+    return is_exchange_day(here.date()) and OPEN <= here.time() < close(here.date())
+
+
+def close(day: date) -> time:
+    """New York time at which trading ends on an exchange day."""
+    return EARLY_CLOSE if day.isoformat() in EARLY else CLOSE
+
+
+def to_ns(day: date, at: time) -> int:
+    """The instant at which New York's clock shows this."""
+    return int(datetime.combine(day, at, NEW_YORK).timestamp()) * 1_000_000_000
 
 
 def trade_date(now_ns: int) -> date:

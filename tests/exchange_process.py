@@ -1,6 +1,7 @@
 """A venue as a process of its own, on free ports, for tests."""
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -11,20 +12,20 @@ from typing import Any, Self
 from tests.fix_client import wait_until
 
 CHECKOUT = Path(__file__).parent.parent
-COUNTERPARTIES = ("OPENBELL", "BETA", "RAW")
+PARTIES = "".join(f'[[counterparties]]\ncomp_id="{name}"\n' for name in ("OPENBELL", "BETA", "RAW"))
 
 
 class VenueProcess:
-    """`python -m exchange` in `directory`; `settings` are lines of its TOML file."""
+    """`python -m exchange` in `directory`; `settings` are lines of its TOML file, `parties` its [[counterparties]]."""
 
-    def __init__(self, directory: Path, settings: str = "") -> None:
+    def __init__(self, directory: Path, settings: str = "", parties: str = PARTIES) -> None:
         self.directory = directory
         self.fix_port, self.feed_port, self.rerequest_port = free_port(), free_port(), free_port()
         self._config = directory / "exchange.toml"
         directory.mkdir(parents=True, exist_ok=True)
         ports = f"fix_port={self.fix_port}\nfeed_port={self.feed_port}\nrerequest_port={self.rerequest_port}\n"
-        names = f"counterparties={json.dumps(COUNTERPARTIES)}\ndata_dir={json.dumps(str(directory / 'data'))}\n"
-        self._config.write_text(ports + names + settings)
+        data_dir = f"data_dir={json.dumps(str(directory / 'data'))}\n"
+        self._config.write_text(ports + data_dir + settings + parties)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -48,8 +49,22 @@ class VenueProcess:
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
+        self.terminate()
+        return self.ended()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+
+    def limit_files(self, size: int) -> None:
+        """From now on no file of the running venue can become longer: a write that would fails with EFBIG."""
+        assert self._process is not None
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, size))
+
+    def ended(self) -> int:
+        """The exit code of a venue that is ending."""
+        assert self._process is not None
         return self._process.wait(10)
 
     def refuse(self) -> str:

@@ -43,11 +43,12 @@ def has(message: str, fields: str) -> bool:
 
 
 class _Callbacks(fix.Application):  # type: ignore[misc]
-    def __init__(self) -> None:
+    def __init__(self, logon: dict[int, str]) -> None:
         super().__init__()
         self.logged_on = False
         self.app: list[str] = []
         self.admin: list[str] = []
+        self._logon = logon
 
     def onCreate(self, session_id: fix.SessionID) -> None:  # noqa: N802
         pass
@@ -59,7 +60,9 @@ class _Callbacks(fix.Application):  # type: ignore[misc]
         self.logged_on = False
 
     def toAdmin(self, message: fix.Message, session_id: fix.SessionID) -> None:  # noqa: N802
-        pass
+        if message.getHeader().getField(35) == "A":
+            for tag, value in self._logon.items():
+                message.setField(fix.StringField(tag, value))
 
     def toApp(self, message: fix.Message, session_id: fix.SessionID) -> None:  # noqa: N802
         pass
@@ -75,10 +78,13 @@ class FixClient:
     """One session with a real engine: it resends, asks for resends and logs on again by itself, each second.
 
     `app` and `admin` are all messages that came, in order. `store` keeps the sequence numbers across instances.
+    `logon`: tag -> value, what each Logon has besides.
     """
 
-    def __init__(self, port: int, comp_id: str, store: Path, target: str = "XSIM") -> None:
-        self._callbacks = _Callbacks()
+    def __init__(
+        self, port: int, comp_id: str, store: Path, target: str = "XSIM", logon: dict[int, str] | None = None
+    ) -> None:
+        self._callbacks = _Callbacks(logon or {})
         self._session = fix.SessionID("FIX.4.2", comp_id, target)
         self._settings = fix.SessionSettings()
         self._settings.setFromString(_settings(port, comp_id, target, store))
@@ -145,7 +151,7 @@ class RawFixClient:
     def send(self, sequence: int, msg_type: str, fields: str) -> None:
         now = datetime.now(UTC).strftime("%Y%m%d-%H:%M:%S")
         header = f"35={msg_type}|34={sequence}|49={self._comp_id}|52={now}|56={self._target}|"
-        self.send_bytes(f"{header}{fields.strip('|')}|".replace("|", SOH).encode())
+        self.send_bytes(f"{(header + fields).strip('|')}|".replace("|", SOH).encode())
 
     def send_bytes(self, body: bytes) -> None:
         """Adds BodyLength(9) and CheckSum(10)."""

@@ -2,20 +2,41 @@
 
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exchange import itch, moldudp64
-from exchange.market import Added, Executed, Listed
+from exchange.events import (
+    Added,
+    Broken,
+    Crossed,
+    Deleted,
+    Executed,
+    ExecutedAt,
+    FeedEvent,
+    Hours,
+    Listed,
+    Reduced,
+    Traded,
+    TradingState,
+)
 from exchange.orders import Side
+from marketdata.book import Market
+from runtime.units import to_units
+from tests.exchange_line import Line, kinds, operate, unpack
 from tests.exchange_process import VenueProcess
-from tests.fix_client import FixClient
+from tests.exchange_trader import Counterparty, Trader, order
 
 STAMP = 0x1F1AD5A7B2C0 // 4  # some nanoseconds since midnight
 STAMP_BYTES = STAMP.to_bytes(6, "big")
+
+
+def u(number: int, size: int) -> bytes:
+    return number.to_bytes(size, "big")
 
 
 def test_add_order_has_36_bytes_in_the_order_of_the_specification() -> None:
@@ -26,12 +47,39 @@ def test_add_order_has_36_bytes_in_the_order_of_the_specification() -> None:
     )
 
 
-def test_order_executed_has_31_bytes() -> None:
-    (message,) = itch.encode(Executed(1, 5, 300, 9), STAMP)
-    assert message == (
-        b"E\x00\x01\x00\x00" + STAMP_BYTES + b"\x00\x00\x00\x00\x00\x00\x00\x05" + b"\x00\x00\x01\x2c"
-        b"\x00\x00\x00\x00\x00\x00\x00\x09"
-    )
+# Sizes by the specification: C 36, D 19, E 31, H 25, P 44, Q 40, S 12, X 23, B 19.
+MESSAGES: list[tuple[FeedEvent, bytes]] = [
+    (Executed(1, 5, 300, 9), b"E" + u(1, 2) + u(0, 2) + STAMP_BYTES + u(5, 8) + u(300, 4) + u(9, 8)),
+    (
+        ExecutedAt(1, 5, 300, 9, 1_500_100),
+        b"C" + u(1, 2) + u(0, 2) + STAMP_BYTES + u(5, 8) + u(300, 4) + u(9, 8) + b"N" + u(1_500_100, 4),
+    ),
+    (
+        Crossed(2, "GOOGL", 2**32, 1_500_100, 9, "O"),
+        b"Q" + u(2, 2) + u(0, 2) + STAMP_BYTES + u(2**32, 8) + b"GOOGL   " + u(1_500_100, 4) + u(9, 8) + b"O",
+    ),
+    (
+        Traded(1, "AAPL", Side.BUY, 30, 1_500_100, 9),
+        b"P" + u(1, 2) + u(0, 2) + STAMP_BYTES + u(0, 8) + b"B" + u(30, 4) + b"AAPL    " + u(1_500_100, 4) + u(9, 8),
+    ),
+    (Reduced(1, 5, 20), b"X" + u(1, 2) + u(0, 2) + STAMP_BYTES + u(5, 8) + u(20, 4)),
+    (Deleted(1, 5), b"D" + u(1, 2) + u(0, 2) + STAMP_BYTES + u(5, 8)),
+    (Broken(1, 9), b"B" + u(1, 2) + u(0, 2) + STAMP_BYTES + u(9, 8)),
+    (TradingState(1, "AAPL", True), b"H" + u(1, 2) + u(0, 2) + STAMP_BYTES + b"AAPL    H     "),
+    (TradingState(1, "AAPL", False), b"H" + u(1, 2) + u(0, 2) + STAMP_BYTES + b"AAPL    T     "),
+    (Hours(begin=True), b"S" + u(0, 2) + u(0, 2) + STAMP_BYTES + b"Q"),
+    (Hours(begin=False), b"S" + u(0, 2) + u(0, 2) + STAMP_BYTES + b"M"),
+]
+
+
+@pytest.mark.parametrize(("event", "message"), MESSAGES)
+def test_a_message_has_its_fields_in_the_order_of_the_specification(event: FeedEvent, message: bytes) -> None:
+    assert itch.encode(event, STAMP) == (message,)
+
+
+def test_messages_have_the_sizes_of_the_specification() -> None:
+    sizes = {chr(message[0]): len(message) for _, message in MESSAGES}
+    assert sizes == {"E": 31, "C": 36, "Q": 40, "P": 44, "X": 23, "D": 19, "B": 19, "H": 25, "S": 12}
 
 
 def test_a_listing_is_a_stock_directory_of_39_bytes_and_a_trading_action_of_25() -> None:
@@ -79,66 +127,6 @@ def test_what_is_no_request_is_none(datagram: bytes) -> None:
     assert moldudp64.read_request(datagram) is None
 
 
-class Line:
-    """A receiver of the venue's UDP line, and an asker of its re-request server."""
-
-    def __init__(self, venue: VenueProcess) -> None:
-        self._line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._line.bind(("127.0.0.1", venue.feed_port))
-        self._line.settimeout(5)
-        self._asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._asker.connect(("127.0.0.1", venue.rerequest_port))
-        self._asker.settimeout(5)
-
-    def packet(self) -> tuple[str, int, list[bytes]]:
-        return unpack(self._line.recv(2048))
-
-    def messages(self, count: int) -> list[bytes]:
-        """The next messages, in as many packets as they come."""
-        messages: list[bytes] = []
-        while len(messages) < count:
-            messages += self.packet()[2]
-        assert len(messages) == count
-        return messages
-
-    def heartbeat(self) -> tuple[str, int]:
-        """(session, next number) of the next packet without messages."""
-        while True:
-            session, sequence, messages = self.packet()
-            if not messages:
-                return session, sequence
-
-    def ask(self, session: str, sequence: int, count: int) -> list[bytes]:
-        self.ask_bytes(struct.pack(">10sQH", session.encode(), sequence, count))
-        answered, first, messages = unpack(self._asker.recv(2048))
-        assert (answered, first) == (session, sequence)
-        return messages
-
-    def ask_bytes(self, datagram: bytes) -> None:
-        self._asker.send(datagram)
-
-    def ask_all(self, session: str, last: int) -> list[bytes]:
-        messages: list[bytes] = []
-        while len(messages) < last:
-            messages += self.ask(session, len(messages) + 1, last - len(messages))
-        return messages
-
-    def close(self) -> None:
-        self._line.close()
-        self._asker.close()
-
-
-def unpack(packet: bytes) -> tuple[str, int, list[bytes]]:
-    session, sequence, count = struct.unpack_from(">10sQH", packet)
-    at, messages = 20, []
-    for _ in range(count):
-        (length,) = struct.unpack_from(">H", packet, at)
-        messages.append(packet[at + 2 : at + 2 + length])
-        at += 2 + length
-    assert at == len(packet)
-    return session.decode(), sequence, messages
-
-
 @pytest.fixture
 def venue(tmp_path: Path) -> Iterator[VenueProcess]:
     process = VenueProcess(tmp_path / "venue")
@@ -153,43 +141,102 @@ def line(venue: VenueProcess) -> Iterator[Line]:
     line.close()
 
 
-def order(cl_ord_id: str, terms: str) -> str:
-    now = datetime.now(UTC).strftime("%Y%m%d-%H:%M:%S")
-    return f"35=D|11={cl_ord_id}|21=1|55=AAPL|{terms}|60={now}"
-
-
-def kinds(messages: list[bytes]) -> str:
-    return "".join(chr(message[0]) for message in messages)
-
-
 def test_the_line_tells_listings_orders_and_executions_and_goes_on_after_a_kill(
-    venue: VenueProcess, line: Line, tmp_path: Path
+    venue: VenueProcess, line: Line
 ) -> None:
     venue.start()
-    opening = line.messages(2 + 2 * (2 + 10))
-    assert kinds(opening) == "SS" + "RH" + "A" * 10 + "RH" + "A" * 10
-    with FixClient(venue.fix_port, "OPENBELL", tmp_path / "client") as client:
-        client.send(order("a", "54=1|38=1500|40=2|44=150.01"))
-        client.receive(2)
-        executed, added = line.messages(2)
-        assert struct.unpack_from(">QIQ", executed, 11) == (2, 1000, 1)
-        assert added[19:20] == b"B"
-        assert struct.unpack(">I8sI", added[20:]) == (500, b"AAPL    ", 1_500_100)
-        session, following = line.heartbeat()
-        assert following == 29
-        live = [*opening, executed, added]
-        assert line.ask_all(session, 28) == live
+    opening = line.messages(2 + 2 * (2 + 10) + 1)
+    assert kinds(opening) == "SS" + "RH" + "A" * 10 + "RH" + "A" * 10 + "S"
+    client = Counterparty(venue, "RAW")
+    client.send(order("a", "54=1|38=1500|40=2|44=150.01"))
+    executed, added = line.messages(2)
+    assert struct.unpack_from(">QIQ", executed, 11) == (2, 1000, 1)
+    assert added[19:20] == b"B"
+    assert struct.unpack(">I8sI", added[20:]) == (500, b"AAPL    ", 1_500_100)
+    session, following = line.heartbeat()
+    assert following == 30
+    live = [*opening, executed, added]
+    assert line.everything(venue) == live
 
-        venue.kill()
-        client.wait_logged_out()
-        venue.start()
-        client.wait_logged_on()
-        assert line.heartbeat() == (session, 29)
-        assert line.ask_all(session, 28) == live
-        client.send(order("b", "54=2|38=10|40=1"))
-        (executed,) = line.messages(1)
-        assert struct.unpack_from(">QIQ", executed, 11) == (struct.unpack_from(">Q", added, 11)[0], 10, 2)
-        assert line.ask(session, 29, 1) == [executed]
+    venue.kill()
+    venue.start()
+    assert line.heartbeat() == (session, 30)
+    assert line.everything(venue) == live
+    client = Counterparty(venue, "RAW", client)
+    client.send(order("b", "54=2|38=10|40=1", account="another"))
+    (executed,) = line.messages(1)
+    assert struct.unpack_from(">QIQ", executed, 11) == (struct.unpack_from(">Q", added, 11)[0], 10, 2)
+    assert line.ask(session, 30, 1) == [executed]
+
+
+class Stage:
+    """Two traders who trade with each other and the house, and the reader of market data, fed with all there is."""
+
+    def __init__(self, venue: VenueProcess, line: Line) -> None:
+        self.venue, self.line = venue, line
+        self.clients = [Counterparty(venue, "OPENBELL"), Counterparty(venue, "BETA")]
+        self._traders = [Trader(client, name, 4) for client, name in zip(self.clients, "ab", strict=True)]
+        self.counts, self.skipped = Counter[str](), Counter[int]()
+        self.market = Market(self.counts, self.skipped)
+        self.messages: list[bytes] = []
+
+    def act(self, count: int) -> None:
+        for _ in range(count):
+            for trader in self._traders:
+                trader.act()
+        for client in self.clients:
+            client.catch_up()
+
+    def compare(self) -> None:
+        """The book by the feed, and the venue's own."""
+        everything = self.line.everything(self.venue)
+        assert everything[: len(self.messages)] == self.messages
+        for message in everything[len(self.messages) :]:
+            self.market.apply(message)
+        self.messages = everything
+        listing = self.market.listings["AAPL"]
+        book = operate(self.venue, "book", symbol="AAPL")
+        assert listing.bids.levels == by_price(book["buy"])
+        assert listing.asks.levels == by_price(book["sell"])
+        status = operate(self.venue, "status")
+        assert listing.last_price == to_units(status["last"]["AAPL"])
+        assert listing.halted == ("AAPL" in status["halted"])
+        assert (self.counts, listing.doubtful) == ({}, False)
+
+
+def by_price(rows: list[dict[str, Any]]) -> Counter[int]:
+    shares = Counter[int]()
+    for row in rows:
+        shares[to_units(row["price"])] += row["shares"]
+    return shares
+
+
+def test_the_market_data_service_comes_to_the_same_book(tmp_path: Path) -> None:
+    with VenueProcess(tmp_path / "venue", 'session="manual"\nlevels=3\nshares_per_level=200\n') as venue:
+        with Line(venue) as line:
+            stage = Stage(venue, line)
+            operate(venue, "phase", name="PRE_OPEN")
+            stage.act(60)
+            for _ in range(2):
+                operate(venue, "phase", name="OPEN")
+                stage.compare()
+                stage.act(100)
+                stage.compare()
+                operate(venue, "halt", symbol="AAPL")
+                stage.act(20)
+                stage.compare()
+                operate(venue, "resume", symbol="AAPL")
+                fills = [row["exec_id"] for row in venue.executions() if row["last_shares"]]
+                for exec_id in fills[-30::5]:
+                    operate(venue, "bust", exec_id=exec_id)
+                stage.act(20)
+                stage.compare()
+                operate(venue, "phase", name="PRE_CLOSE")
+                stage.act(40)
+            operate(venue, "phase", name="CLOSED")
+            stage.compare()
+        assert stage.skipped.keys() == {ord("B")}, "only broken trades are of no interest to a book"
+        assert set("SRHAECDQB") <= set(kinds(stage.messages))
 
 
 def test_a_request_that_is_none_is_left_unanswered_and_the_next_one_is_served(venue: VenueProcess, line: Line) -> None:
@@ -205,10 +252,10 @@ def test_a_request_that_is_none_is_left_unanswered_and_the_next_one_is_served(ve
 def test_a_feed_that_reaches_nobody_does_not_stop_orders(tmp_path: Path) -> None:
     broadcast = 'feed_host="255.255.255.255"\n'  # which the system refuses to an ordinary socket
     with VenueProcess(tmp_path / "venue", broadcast) as venue:
-        with FixClient(venue.fix_port, "OPENBELL", tmp_path / "client") as client:
-            client.send(order("a", "54=1|38=10|40=1"))
-            client.receive(2)
-        assert venue.stop() == 0
+        client = Counterparty(venue, "RAW")
+        for name in "ab":
+            client.send(order(name, "54=1|38=10|40=1"))
+            client.read(f"11={name}|150=2")
     assert venue.output().count("feed packets are lost") == 1
 
 
@@ -224,5 +271,5 @@ def test_the_line_may_be_a_multicast_group(tmp_path: Path) -> None:
         receiver.close()
         pytest.skip("this machine has no route for multicast")
     with venue:
-        assert kinds(unpack(receiver.recv(2048))[2]).startswith("SSRHA")
+        assert kinds(unpack(receiver.recv(2048))[2]).startswith("SS")
     receiver.close()

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
+from ems.quickfix_guards import StoreWatch
 from runtime import auth, calendar, db, ids, log, pages, telemetry, units
 from runtime.batch import Batcher
 from runtime.errors import Refusal
-from runtime.fix_session import StoreWatch
 from tests.cluster import Database
 
 

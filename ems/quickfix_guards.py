@@ -1,4 +1,4 @@
-"""What both ends of a QuickFIX session have to guard against, and QuickFIX does not tell."""
+"""What an engine on QuickFIX has to guard against, and QuickFIX does not tell."""
 
 from typing import Any
 
