@@ -58,8 +58,8 @@ class Feed:
     """Sends what is published, in order; what `stream` held before the start is left to re-requests.
 
     Driven by the sessions' loop: `flush` after each turn, `tick` when `wait_ns` says so, `serve` when `rerequest` can
-    be read. Nothing here waits or raises: a full socket buffer or a missing network costs packets, which can be asked for
-    again, never an order.
+    be read. Nothing here waits or raises: a full socket buffer or a missing network costs packets, which can be asked
+    for again, never an order.
     """
 
     def __init__(self, stream: Stream, addresses: Addresses, fresh: bool, steady: Callable[[], int]) -> None:

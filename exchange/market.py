@@ -243,14 +243,14 @@ class Market:
         listing.used_up = waiting
 
     def requote(self, listing: Listing, price: int, outcome: Outcome) -> None:
-        """The house's liquidity lies around `price` from now on."""
+        """The house's liquidity lies around `price`, from when trading begins: shown before, it would seem to stand
+        ahead of orders that gather unseen."""
         for ref in [ref for side in Side for _, ref, _ in listing.book.orders(side) if ref in self.house]:
             listing.book.remove(ref)
             del self.house[ref]
             outcome.feed.append(Deleted(listing.locate, ref))
         listing.instrument = replace(listing.instrument, price=price)
         listing.used_up = list(_house_orders(listing.instrument))
-        self._show_house(listing, outcome)
 
     # Trades
 

@@ -54,7 +54,11 @@ class Operator:
 
     def serve(self) -> None:
         """To be called when `listener` can be read."""
-        connection, _ = self.listener.accept()
+        try:
+            connection, _ = self.listener.accept()
+        except OSError as problem:  # it has gone again, or no descriptor is left
+            log.warning("an operator cannot be served", problem=str(problem))
+            return
         with connection:
             try:
                 answer = self._answer(_read_line(connection))
