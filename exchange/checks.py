@@ -74,7 +74,7 @@ def broken_rule(market: Market, comp_id: str, request: NewOrder, terms: Terms, n
         return Refusal.STOP_MUST_WAIT
     if request.time_in_force == AT_THE_OPENING and market.phase is not Phase.PRE_OPEN:
         return Refusal.TOO_LATE_FOR_OPENING
-    if request.repeated and _was_telephoned(market, comp_id, request, terms):
+    if request.repeated and telephoned(market, comp_id, request, terms.shares):
         return Refusal.VERBAL_DUPLICATE
     return broken_term(request, terms, listing.instrument.tick, now_ns)
 
@@ -107,7 +107,9 @@ def broken_target(request: CancelRequest | ReplaceRequest, order: Order | None) 
     return None
 
 
-def broken_replace(market: Market, listing: Listing, request: ReplaceRequest, order: Order) -> CancelRefusal | None:
+def broken_replace(
+    market: Market, listing: Listing, request: ReplaceRequest, order: Order, now_ns: int
+) -> CancelRefusal | None:
     """The first rule that a replace breaks, its numbers apart."""
     if OrdStatus.SUSPENDED in order.marks:
         return CancelRefusal.SUSPENDED
@@ -119,7 +121,7 @@ def broken_replace(market: Market, listing: Listing, request: ReplaceRequest, or
         return CancelRefusal.OTHER_ACCOUNT
     if request.ord_type != order.request.ord_type:
         return CancelRefusal.OTHER_ORD_TYPE
-    if is_late(market, order):
+    if is_late(market, order, now_ns):
         return CancelRefusal.TOO_LATE
     same = request.time_in_force == order.request.time_in_force
     if not same and not {request.time_in_force, order.request.time_in_force} <= set(LASTING):
@@ -128,8 +130,7 @@ def broken_replace(market: Market, listing: Listing, request: ReplaceRequest, or
 
 
 def is_over(order: Order, request: CancelRequest | ReplaceRequest) -> bool:
-    """Whether the request comes too late. A filled order can still be given more shares (FIX 4.2, Appendix D8), and
-    nothing else."""
+    """Whether the request comes too late. A filled order can still be given more shares (FIX 4.2, Appendix D8)."""
     if order.ended is None and (order.is_open or not order.accepted):
         return False
     if order.ended is not None or isinstance(request, CancelRequest):
@@ -138,19 +139,24 @@ def is_over(order: Order, request: CancelRequest | ReplaceRequest) -> bool:
     return shares is None or shares <= order.cum
 
 
-def is_late(market: Market, order: Order) -> bool:
-    """Whether the market has passed the day, or the opening, that a filled order was for: it takes no more shares."""
-    if order.request.time_in_force == AT_THE_OPENING:
+def is_late(market: Market, order: Order, now_ns: int) -> bool:
+    """Whether a filled order's time has passed, be it its day, its opening, its expiry or its session: it takes no more
+    shares."""
+    time_in_force = order.request.time_in_force
+    if market.is_departed(order) or (order.expires_ns is not None and order.expires_ns <= now_ns):
+        return True
+    if time_in_force == AT_THE_OPENING:
         return market.phase is not Phase.PRE_OPEN or order.ref not in market.todays
-    return order.request.time_in_force == DAY and order.ref not in market.todays
+    return time_in_force not in (GOOD_TILL_CANCEL, GOOD_TILL_DATE) and order.ref not in market.todays
 
 
-def _was_telephoned(market: Market, comp_id: str, request: NewOrder, terms: Terms) -> bool:
-    wanted = (comp_id, request.account, request.symbol, request.side, terms.shares)
-    return any(
-        wanted == (each.comp_id, each.request.account, each.request.symbol, each.request.side, each.quantity)
-        for each in market.telephoned
-    )
+def telephoned(market: Market, comp_id: str, request: NewOrder, shares: int | None) -> Order | None:
+    """The order that the counterparty gave by telephone today, if this can be the same again."""
+    wanted = (comp_id, request.account, request.symbol, request.side, shares)
+    for each in market.telephoned:
+        if wanted == (each.comp_id, each.request.account, each.request.symbol, each.request.side, each.quantity):
+            return each
+    return None
 
 
 def _broken_quantity(shares: int | None) -> Refusal | None:

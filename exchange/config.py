@@ -15,6 +15,7 @@ from exchange.market import Instrument
 from exchange.venue import Conduct
 from runtime.units import to_units
 
+LOCATE_MAX: Final = 65_535  # the feed numbers symbols in 16 bits
 SESSIONS: Final = ("always", "regular", "manual")
 _CONVERT: Final = {"data_dir": Path}
 
@@ -75,7 +76,7 @@ def load(path: Path) -> Config:
     """ConfigError if the file cannot be read or a value cannot be used."""
     try:
         given = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as problem:
+    except (OSError, ValueError) as problem:
         raise ConfigError(f"cannot read {path}: {problem}") from None
     _check_keys(given, Config, str(path))
     return _checked(Config(**{key: _read(key, value, path) for key, value in given.items()}), path)
@@ -199,6 +200,8 @@ def _check_names(config: Config, path: Path) -> None:
     # They become parts of file names.
     if not all(name.isascii() and name.replace("_", "").isalnum() for name in names):
         raise ConfigError(f"{path}: name and counterparties must be letters, digits and _, not {names}")
+    if len(config.symbols) > LOCATE_MAX:
+        raise ConfigError(f"{path}: symbols must be at most {LOCATE_MAX}")
     for what, values in (
         ("counterparties", comp_ids),
         ("symbols", [row.symbol for row in config.symbols]),

@@ -13,6 +13,7 @@ from exchange import dialect
 from exchange.config import Config, Counterparty
 from exchange.dialect import Fields
 from exchange.feed import Feed
+from exchange.journal import JournalError
 from exchange.orders import Report
 from exchange.sequence import sequence_number
 from exchange.server import Server
@@ -22,6 +23,8 @@ COPIES_AT_ONCE: Final = 500  # of a replay, so that others are not delayed
 UNKNOWN_SECURITY: Final = 2  # BusinessRejectReason(380)
 UNSUPPORTED: Final = 3
 OTHER: Final = 0
+NAMES: Final = ("11", "41", "1", "55", "37", "5500", "324", "335")
+NAME_CHARACTERS_MAX: Final = 64
 SUBSCRIBE: Final = "1"  # SubscriptionRequestType(263); 0 is a snapshot alone
 UNSUBSCRIBE: Final = "2"
 
@@ -65,6 +68,9 @@ class Desk:
             for party in self._config.counterparties
             if party.copies
         }
+        for comp_id in self._parties:
+            if server.last_mark(comp_id) > len(self._venue.market.reports):
+                raise JournalError(f"{comp_id} has been told more than the journal knows: move sessions/ away with it")
         stored = {comp_id: server.last_mark(comp_id) for comp_id in self._parties.keys() - self._copiers.keys()}
         for said in self._venue.market.reports:
             if said.number > stored.get(said.comp_id, said.number):
@@ -94,13 +100,18 @@ class Desk:
             self._venue.disconnected(comp_id, self._clock())
 
     def received(self, comp_id: str, fields: Fields, received_ns: int) -> None:
-        handler = self._handlers.get(fields["35"])
+        if fields["35"] == "j":  # two that refuse each other's refusals would never end
+            return
+        handler, long = self._handlers.get(fields["35"]), _too_long(fields)
         if handler is None:
             self._server.send(comp_id, dialect.business_reject(fields, UNSUPPORTED, "this venue does not serve it"))
         elif comp_id in self._copiers:
             self._server.send(comp_id, dialect.business_reject(fields, OTHER, "a drop copy session only listens"))
         elif not _is_text("".join(fields.values())):
             self._server.send(comp_id, dialect.business_reject(fields, OTHER, "FIX 4.2 text is printable ASCII"))
+        elif long:
+            text = f"tag {long} has more than {NAME_CHARACTERS_MAX} characters"
+            self._server.send(comp_id, dialect.business_reject(fields, OTHER, text))
         else:
             handler(comp_id, fields, received_ns)
             self._tell()
@@ -187,7 +198,8 @@ class Desk:
     def _send_report(self, said: Report) -> None:
         if said.comp_id in self._parties:  # it may have left the configuration
             decided_ns = self._venue.decided_ns[said.number - 1]
-            self._server.send(said.comp_id, dialect.report(said, decided_ns), mark=said.number)
+            mark = 0 if said.comp_id in self._copiers else said.number  # a drop copy's mark is of what it copies
+            self._server.send(said.comp_id, dialect.report(said, decided_ns), mark)
 
     def _send_security_status(self, comp_id: str, symbol: str, req_id: str, now_ns: int) -> None:
         listing = self._venue.market.listings[symbol]
@@ -235,6 +247,11 @@ class Subscribers:
     def remove(self, comp_id: str) -> None:
         for key in [key for key in self._req_ids if key[0] == comp_id]:
             del self._req_ids[key]
+
+
+def _too_long(fields: Fields) -> str:
+    """The first tag whose value is too long to be kept for ever and repeated on every report."""
+    return next((tag for tag in NAMES if len(fields.get(tag, "")) > NAME_CHARACTERS_MAX), "")
 
 
 def _is_text(text: str) -> bool:

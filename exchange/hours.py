@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from exchange.events import Phase
 from runtime import calendar
+from runtime.calendar_table import FIRST, LAST
 
 _DAYS: Final = 15  # no run of days without trading is longer
 _SECOND_NS: Final = 1_000_000_000
@@ -33,12 +34,12 @@ class Change(NamedTuple):
 
 
 def next_change(hours: Hours, after_ns: int) -> Change | None:
-    """The first change later than `after_ns`; None if there never is one."""
+    """The first change later than `after_ns`; None if there never is one, or the calendar does not know it."""
     if hours.kind == "manual":
         return None
     first = calendar.new_york(after_ns).date()
     days = (first + timedelta(ahead) for ahead in range(_DAYS))
-    return next(change for day in days for change in _changes(hours, day) if change.at_ns > after_ns)
+    return next((change for day in days for change in _changes(hours, day) if change.at_ns > after_ns), None)
 
 
 def current(hours: Hours, now_ns: int) -> Change:
@@ -55,7 +56,7 @@ def current(hours: Hours, now_ns: int) -> Change:
 
 
 def _changes(hours: Hours, day: date) -> Iterator[Change]:
-    if not calendar.is_exchange_day(day):
+    if not _is_exchange_day(day):
         return
     name = day.isoformat()
     if hours.kind == "always":
@@ -84,7 +85,10 @@ def _close(hours: Hours, day: date) -> time:
 
 
 def _previous_exchange_day(day: date) -> date:
-    day -= timedelta(1)
-    while not calendar.is_exchange_day(day):
-        day -= timedelta(1)
-    return day
+    before = (day - timedelta(back) for back in range(1, _DAYS))
+    return next((each for each in before if _is_exchange_day(each)), day - timedelta(1))
+
+
+def _is_exchange_day(day: date) -> bool:
+    """False for what the calendar does not know: at its ends the venue stays as it is."""
+    return FIRST <= day.isoformat() <= LAST and calendar.is_exchange_day(day)

@@ -59,7 +59,7 @@ class Stops:
     """Stop orders that wait for their price, per side: the one that is reached first stands last."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Side, list[tuple[int, int]]] = {Side.BUY: [], Side.SELL: []}
+        self._waiting: dict[Side, list[tuple[int, int, int]]] = {Side.BUY: [], Side.SELL: []}
 
     def add(self, order: Order) -> None:
         insort(self._waiting[order.side], self._key(order))
@@ -69,17 +69,18 @@ class Stops:
         del waiting[bisect_left(waiting, self._key(order))]
 
     def reached(self, last: int) -> list[int]:
-        """References of the orders whose price `last` has reached, the oldest first. They wait no longer."""
-        refs: list[int] = []
+        """References of the orders whose price `last` has reached, in the order in which they began to wait. They wait
+        no longer."""
+        reached: list[tuple[int, int]] = []
         for side, sign in ((Side.BUY, -1), (Side.SELL, 1)):
             waiting = self._waiting[side]
             while waiting and waiting[-1][0] >= sign * last:
-                refs.append(waiting.pop()[1])
-        return sorted(refs)
+                reached.append(waiting.pop()[1:])
+        return [ref for _, ref in sorted(reached)]
 
-    def _key(self, order: Order) -> tuple[int, int]:
+    def _key(self, order: Order) -> tuple[int, int, int]:
         assert order.stop is not None
-        return (-order.stop if order.side is Side.BUY else order.stop), order.ref
+        return (-order.stop if order.side is Side.BUY else order.stop), order.place, order.ref
 
 
 @dataclass(slots=True)
@@ -92,6 +93,7 @@ class Listing:
     book: Book = field(default_factory=Book)
     stops: Stops = field(default_factory=Stops)
     used_up: list[Quote] = field(default_factory=list)
+    hidden: dict[int, Order] = field(default_factory=dict)  # gather unseen, by the reference in the book
     halted: bool = False
 
 
@@ -142,6 +144,8 @@ class Market:
         self.reports: list[Report] = []
         self.sides: dict[int, list[int]] = {}  # match -> numbers of the executions that stand for it
         self.telephoned: list[Order] = []
+        self.latest: dict[str, int] = {}  # reference of each counterparty's newest order
+        self.departed: dict[str, int] = {}  # and of the newest one before its last cancel on disconnect
         self.todays = set[int]()  # references of the orders that were accepted, or renewed, since the last close
         self.expiries: list[tuple[int, int]] = []  # a heap of (expires_ns, ref); what is no longer so is skipped
         self._refs = self._matches = 0
@@ -159,6 +163,10 @@ class Market:
     def listing_of(self, order: Order) -> Listing:
         return self.listings[order.request.symbol]
 
+    def is_departed(self, order: Order) -> bool:
+        """Whether its owner was disconnected since, and has orders cancelled then: it never comes back to market."""
+        return order.ref <= self.departed.get(order.comp_id, 0)
+
     def is_call(self, listing: Listing) -> bool:
         """Whether orders only gather, to trade at one price later."""
         return self.phase is not Phase.OPEN or listing.halted
@@ -170,13 +178,14 @@ class Market:
         self.listings[instrument.symbol] = listing
         outcome.feed.append(Listed(listing.locate, instrument.symbol))
         listing.used_up = list(_house_orders(instrument))
-        self._show_house(listing, outcome)
+        self.show_house(listing, outcome)
 
     def create(self, comp_id: str, request: NewOrder) -> Order:
         """An order that nothing has been decided about yet."""
         ref = self.next_ref()
         order = Order(comp_id, f"o{self._feed_session}-{ref}", ref, request, request.cl_ord_id)
         self.orders[ref] = order
+        self.latest[comp_id] = ref
         if request.cl_ord_id:
             self.names[comp_id, request.cl_ord_id] = order
         return order
@@ -194,18 +203,24 @@ class Market:
 
     def rest(self, order: Order, outcome: Outcome, *, shown: bool) -> None:
         """The order joins the end of its level's queue."""
-        order.book_ref = self.next_ref()
-        self.resting[order.book_ref] = order
-        self.listing_of(order).book.rest(order.book_ref, order.side, order.price, order.leaves, order.owner)
+        listing = self.listing_of(order)
+        order.book_ref = order.place = self.next_ref()
+        self.resting[order.book_ref] = listing.hidden[order.book_ref] = order
+        listing.book.rest(order.book_ref, order.side, order.price, order.leaves, order.owner)
         if shown:
             self.show(order, outcome)
 
     def show(self, order: Order, outcome: Outcome) -> None:
         assert order.price is not None
         order.displayed = True
-        symbol = order.request.symbol
-        locate = self.listings[symbol].locate
-        outcome.feed.append(Added(locate, order.book_ref, order.side, order.leaves, symbol, order.price))
+        listing, symbol = self.listing_of(order), order.request.symbol
+        del listing.hidden[order.book_ref]
+        outcome.feed.append(Added(listing.locate, order.book_ref, order.side, order.leaves, symbol, order.price))
+
+    def wait(self, order: Order) -> None:
+        """A stop order waits for its price, behind those that do."""
+        order.asleep, order.place = True, self.next_ref()
+        self.listing_of(order).stops.add(order)
 
     def withdraw(self, order: Order, outcome: Outcome) -> None:
         """Out of the book or from among the stop orders, if it is there."""
@@ -222,14 +237,15 @@ class Market:
 
     def left_book(self, order: Order) -> None:
         del self.resting[order.book_ref]
+        self.listing_of(order).hidden.pop(order.book_ref, None)
         order.book_ref, order.displayed = 0, False
 
     def replenish(self, listing: Listing, outcome: Outcome) -> None:
         """The house's used-up orders return, but never into a customer's resting order: one that would cross waits."""
         if listing.used_up and not self.is_call(listing):
-            self._show_house(listing, outcome)
+            self.show_house(listing, outcome)
 
-    def _show_house(self, listing: Listing, outcome: Outcome) -> None:
+    def show_house(self, listing: Listing, outcome: Outcome) -> None:
         waiting = []
         for quote in listing.used_up:
             if listing.book.crosses(quote.side, quote.price):

@@ -34,7 +34,7 @@ from exchange.orders import (
     Side,
     TransType,
 )
-from exchange.phases import revive
+from exchange.phases import is_past, revive
 from exchange.requests import place
 from exchange.trading import settle, uncross, work
 from runtime.units import to_decimal
@@ -170,14 +170,16 @@ def release(market: Market, act: Release, outcome: Outcome) -> None:
 
 def split(market: Market, act: Split, outcome: Outcome) -> None:
     listing = _listing(market, act.symbol)
-    _refuse_unless(market.phase in (Phase.CLOSED, Phase.PRE_OPEN), "only while nothing trades")
+    _refuse_unless(market.phase is Phase.CLOSED, "only while the market is closed")
+    pending = any(each.order.request.symbol == act.symbol for each in market.pending)
+    _refuse_unless(not pending, f"a request for {act.symbol} is pending")
     _refuse_unless(0 < act.new <= 100 and 0 < act.old <= 100 and act.new != act.old, "new and old: 1 to 100, unequal")
     lasting = [
         order
         for order in market.orders.values()
         if order.request.symbol == act.symbol and order.request.time_in_force in _LASTING
     ]
-    orders = [order for order in lasting if order.ref in market.open]
+    orders = sorted((order for order in lasting if order.ref in market.open), key=lambda order: order.place)
     for order in orders:
         _refuse_unless(_splits(order, listing, act), f"{order.order_id} does not come out even")
     last, price = (_split_price(each, listing, act) for each in (listing.last, listing.instrument.price))
@@ -306,17 +308,23 @@ def _bring_back(market: Market, listing: Listing, sides: list[Execution], outcom
     one that had been resting first. One that would trade at once ends instead, or nothing would have been undone."""
     kept: list[Order] = []
     for side in reversed(sides):
-        order = side.order
-        if not order.is_open or order.book_ref or order.asleep or market.is_held(order):
-            continue
-        if order.price is not None and _would_trade(listing, order, order.price, kept):
-            market.end(order, OrdStatus.CANCELED, outcome, TRADES_AGAIN, Restatement.BROKER_OPTION)
-        elif order.ref in market.open:
-            work(market, order, outcome)
-        else:
-            revive(market, order, outcome)
-        kept.append(order)
+        if side.order.is_open and not side.order.asleep:
+            _bring_one_back(market, listing, side.order, kept, outcome)
+            kept.append(side.order)
     settle(market, listing, outcome)
+
+
+def _bring_one_back(market: Market, listing: Listing, order: Order, kept: list[Order], outcome: Outcome) -> None:
+    is_new = order.ref not in market.open
+    if order.book_ref or (market.is_held(order) and not is_new):
+        return
+    ends = is_new and is_past(market, order, outcome.now_ns)
+    if not ends and order.stop is None and order.price is not None and _would_trade(listing, order, order.price, kept):
+        market.end(order, OrdStatus.CANCELED, outcome, TRADES_AGAIN, Restatement.BROKER_OPTION)
+    elif is_new:
+        revive(market, order, outcome)
+    else:
+        work(market, order, outcome)
 
 
 def _would_trade(listing: Listing, order: Order, price: int, kept: list[Order]) -> bool:

@@ -23,7 +23,7 @@ from exchange.journal import row_of
 from exchange.orders import NewOrder, Order, Side
 from exchange.rules import OPERATOR
 from exchange.venue import Venue
-from runtime.units import to_decimal, to_units
+from runtime.units import SCALE, to_decimal, to_units
 
 SOCKET_NAME: Final = "operator.sock"
 PATIENCE_SECONDS: Final = 0.5  # for a client that is slow to ask or to read; the sessions wait as long
@@ -179,7 +179,7 @@ def _body(kind: type, words: Words) -> Any:
     """The words of an act as its type has them. ValueError, KeyError or TypeError if they do not fit."""
     if kind is Telephone:
         comp_id = _word("comp_id", str, words.pop("comp_id"))
-        return Telephone(comp_id, _body(NewOrder, {"cl_ord_id": "", **words}))
+        return Telephone(comp_id, _body(NewOrder, {"cl_ord_id": "", **_written(words)}))
     wanted = {field.name: field for field in fields(kind)}
     unknown = words.keys() - wanted.keys()
     if unknown:
@@ -188,6 +188,15 @@ def _body(kind: type, words: Words) -> Any:
     if missing:
         raise ActRefused(f"{', '.join(missing)} must be given")
     return kind(**{name: _word(name, wanted[name].type, value) for name, value in words.items()})
+
+
+def _written(words: Words) -> Words:
+    """The numbers of an order by telephone as FIX writes them, for they go out on its reports."""
+    numbers = {name: to_units(str(words[name])) for name in ("order_qty", "price", "stop_px") if words.get(name)}
+    shares = numbers.pop("order_qty", 0)
+    if shares % SCALE:
+        raise ActRefused("order_qty must be whole shares")
+    return words | {"order_qty": str(shares // SCALE)} | {name: to_decimal(units) for name, units in numbers.items()}
 
 
 def _word(name: str, kind: Any, value: Any) -> Any:

@@ -176,6 +176,7 @@ class Order:
     waiting: list[str] = field(default_factory=list)  # MsgType(35) of the pending requests: F, G
     asleep: bool = False  # a stop order whose price has not been reached
     book_ref: int = 0
+    place: int = 0  # among those that wait at its price, in the book or for it: the lower is first
     displayed: bool = False
     base_cum: int = 0  # shares and notional of the days before this one
     base_notional: int = 0

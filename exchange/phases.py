@@ -25,19 +25,17 @@ _LASTING: Final = (GOOD_TILL_CANCEL, GOOD_TILL_DATE)
 
 
 def enter(market: Market, phase: Phase, trade_date: str, outcome: Outcome) -> None:
-    """The venue goes over to `phase` of `trade_date` (YYYY-MM-DD). An auction ends each call."""
-    before = market.phase
+    """The venue goes over to `phase` of `trade_date` (YYYY-MM-DD). An auction ends each call; a new date ends the day
+    before, whatever the operator has left out."""
     outcome.notices.append("")
-    if before is Phase.CLOSED and phase is not Phase.CLOSED:
-        _renew(market, outcome)  # still closed: what comes back gathers with the others for the auction
-    market.phase, market.trade_date = phase, trade_date
+    if market.phase is not Phase.CLOSED and (phase is Phase.CLOSED or trade_date != market.trade_date):
+        _end(market, outcome)
+    before, market.trade_date = market.phase, trade_date
     if phase is Phase.CLOSED:
-        if before is Phase.PRE_CLOSE:
-            _hold_auctions(market, "C", outcome)
-        if before is not Phase.CLOSED:
-            outcome.feed.append(Hours(begin=False))
-            _close(market, trade_date, outcome)
         return
+    if before is Phase.CLOSED:
+        _begin(market, outcome)  # still closed: what comes back gathers with the others for the auction
+    market.phase = phase
     if phase is Phase.OPEN:
         outcome.feed.append(Hours(begin=True))
         _hold_auctions(market, "O", outcome)
@@ -48,19 +46,20 @@ def enter(market: Market, phase: Phase, trade_date: str, outcome: Outcome) -> No
 
 def expire(market: Market, outcome: Outcome) -> None:
     """GTD orders whose time has come."""
-    for order in list(market.open.values()):
-        if order.expires_ns is not None and order.expires_ns <= outcome.now_ns:
-            market.end(order, OrdStatus.EXPIRED, outcome)
-            settle(market, market.listing_of(order), outcome)
+    while (due_ns := next_expiry_ns(market)) is not None and due_ns <= outcome.now_ns:
+        _, ref = heappop(market.expiries)
+        order = market.open[ref]
+        market.end(order, OrdStatus.EXPIRED, outcome)
+        settle(market, market.listing_of(order), outcome)
 
 
 def revive(market: Market, order: Order, outcome: Outcome) -> None:
     """An order that was filled has shares left again, as a trade was busted or corrected. It comes back to market, if
     its time has not passed; what was to execute at once or not at all ends."""
-    time_in_force = order.request.time_in_force
-    if time_in_force in _AT_ONCE or (order.price is None and order.stop is None):
+    unpriced = order.price is None and order.stop is None
+    if unpriced or order.request.time_in_force in _AT_ONCE or market.is_departed(order):
         market.end(order, OrdStatus.CANCELED, outcome)
-    elif _is_past(market, order, outcome.now_ns):
+    elif is_past(market, order, outcome.now_ns):
         market.end(order, OrdStatus.EXPIRED, outcome)
     else:
         _reopen(market, order, outcome)
@@ -89,9 +88,25 @@ def _end_those_for_the_opening(market: Market, outcome: Outcome) -> None:
             market.end(order, OrdStatus.EXPIRED, outcome)
 
 
-def _close(market: Market, trade_date: str, outcome: Outcome) -> None:
+def _end(market: Market, outcome: Outcome) -> None:
+    before, market.phase = market.phase, Phase.CLOSED
+    if before is Phase.PRE_CLOSE:
+        _hold_auctions(market, "C", outcome)
+    outcome.feed.append(Hours(begin=False))
+    _close(market, outcome)
+
+
+def _begin(market: Market, outcome: Outcome) -> None:
+    """The house is there before anybody else, so that it takes part in the auction."""
+    for listing in market.listings.values():
+        market.show_house(listing, outcome)
+    _renew(market, outcome)
+
+
+def _close(market: Market, outcome: Outcome) -> None:
     """Orders of the day expire. Those that last are done for the day, keep their place, and are renewed."""
-    day_ends_ns = _midnight_after(trade_date)
+    market.telephoned.clear()
+    day_ends_ns = _midnight_after(market.trade_date)
     for order in list(market.open.values()):
         if not _lasts_beyond(order, day_ends_ns):
             market.end(order, OrdStatus.EXPIRED, outcome)
@@ -117,20 +132,20 @@ def _end_day(market: Market, order: Order, outcome: Outcome) -> None:
 
 def _renew(market: Market, outcome: Outcome) -> None:
     market.todays.clear()
-    for order in list(market.open.values()):
+    for order in sorted(market.open.values(), key=lambda order: order.place):  # those a split took out come back so
         market.begin_day(order)
         market.report(order, ExecType.RESTATED, outcome, why=Restatement.RENEWAL)
         if not order.book_ref and not order.asleep and not market.is_held(order):
             work(market, order, outcome)
 
 
-def _is_past(market: Market, order: Order, now_ns: int) -> bool:
+def is_past(market: Market, order: Order, now_ns: int) -> bool:
     """Whether a filled order could no longer be open."""
     if order.expires_ns is not None and order.expires_ns <= now_ns:
         return True
     if market.phase is Phase.CLOSED:
         return not _lasts_beyond(order, _midnight_after(market.trade_date))
-    return is_late(market, order)
+    return is_late(market, order, now_ns)
 
 
 def _reopen(market: Market, order: Order, outcome: Outcome) -> None:

@@ -51,7 +51,7 @@ class CancelRefusal(Enum):
 
     TOO_LATE = (0, "the order is done")
     UNKNOWN = (1, "no order has this OrigClOrdID(41)")
-    REPLACED = (1, "OrigClOrdID(41) is no longer the order's ClOrdID: it was replaced")
+    REPLACED = (1, "OrigClOrdID(41) is not the order's present ClOrdID")
     OTHER_ORDER_ID = (1, "OrderID(37) is not this order's")
     OTHER_SYMBOL = (1, "Symbol(55) is not this order's")
     OTHER_SIDE = (1, "Side(54) is not this order's")
@@ -63,6 +63,7 @@ class CancelRefusal(Enum):
     SUSPENDED = (2, "the order is suspended")
     HALTED = (2, "trading in this symbol is halted")
     MARKET_CLOSED = (2, "the market is closed: an order can be cancelled, not replaced")
+    DISCONNECTED = (2, "the session ended before the request was decided")
     AT_RANDOM = (2, "refused at random, as this venue is configured")
     TERMS = (2, "")  # the new terms break a rule for orders: the text is that rule's
 

@@ -16,13 +16,15 @@ Publish = Callable[[int, list[FeedEvent]], None]  # (now_ns, events)
 class Recovered:
     """The venue as it stood at the journal's end.
 
-    `decided_ns`: of each report, when it was decided. `phase_at_ns`: when the present phase began, 0 before the first.
+    `decided_ns`: of each report, when it was decided. `phase_at_ns`: when the present phase began, `last_ns`: when the
+    last event was; 0 before the first.
     """
 
     market: Market
     events: int = 0
     decided_ns: "array[int]" = field(default_factory=lambda: array("q"))
     phase_at_ns: int = 0
+    last_ns: int = 0
 
 
 def recover(market: Market, records: Iterable[Record], publish: Publish) -> Recovered:
@@ -53,6 +55,7 @@ def _replay(state: Recovered, record: Record, publish: Publish) -> None:
             "or choose another data_dir"
         )
     state.decided_ns.extend([record["decided"]] * len(outcome.reports))
+    state.last_ns = record["t"]
     if event.kind == "phase":
         state.phase_at_ns = record["t"]
     publish(outcome.now_ns, outcome.feed)

@@ -4,9 +4,19 @@ A venue with an answer delay acknowledges a request as pending first, and decide
 decides at once and says nothing of pending.
 """
 
+from collections import deque
 from dataclasses import replace
 
-from exchange.checks import Terms, broken_replace, broken_rule, broken_target, broken_term, is_over, read_terms
+from exchange.checks import (
+    Terms,
+    broken_replace,
+    broken_rule,
+    broken_target,
+    broken_term,
+    is_over,
+    read_terms,
+    telephoned,
+)
 from exchange.events import Outcome, Reduced
 from exchange.market import Market, Pending
 from exchange.orders import (
@@ -73,12 +83,19 @@ def answer(market: Market, outcome: Outcome) -> None:
 
 def disconnect(market: Market, session: str, outcome: Outcome) -> None:
     """Cancel on disconnect: of the session's orders none lives on, and what is not decided yet never will be."""
-    dropped = [each for each in market.pending if each.session == session and isinstance(each.body, NewOrder)]
+    dropped = [each for each in market.pending if each.session == session]
+    market.pending = deque(each for each in market.pending if each.session != session)
     for pending in dropped:
-        market.pending.remove(pending)
-        _reject(market, pending.order, Refusal.DISCONNECTED, outcome)
+        pending.order.waiting.clear()
+        if isinstance(pending.body, NewOrder):
+            _reject(market, pending.order, Refusal.DISCONNECTED, outcome)
     for order in [each for each in market.open.values() if each.comp_id == session]:
         market.end(order, OrdStatus.CANCELED, outcome, "cancelled on disconnect", Restatement.BROKER_OPTION)
+    for pending in dropped:
+        if not isinstance(pending.body, NewOrder):
+            pending.order.last_name = pending.order.request.cl_ord_id
+            market.reject_cancel(session, pending.body, pending.order, CancelRefusal.DISCONNECTED, outcome)
+    market.departed[session] = market.latest.get(session, 0)
     for listing in market.listings.values():
         settle(market, listing, outcome)
 
@@ -95,6 +112,9 @@ def _acknowledge(market: Market, session: str, request: Change, order: Order, re
 def _decide_order(market: Market, order: Order, refused: bool, outcome: Outcome) -> None:
     terms = read_terms(order.request)
     refusal = broken_rule(market, order.comp_id, order.request, terms, outcome.now_ns)
+    if refusal is Refusal.VERBAL_DUPLICATE:
+        given = telephoned(market, order.comp_id, order.request, terms.shares)
+        market.telephoned = [each for each in market.telephoned if each is not given]  # it explains one, not all
     if refusal or refused:
         _reject(market, order, refusal or Refusal.AT_RANDOM, outcome)
         return
@@ -152,7 +172,7 @@ def _refusal(
         return CancelRefusal.REPLACED, ""
     if isinstance(request, ReplaceRequest):
         listing = market.listing_of(order)
-        refusal = broken_replace(market, listing, request, order)
+        refusal = broken_replace(market, listing, request, order, now_ns)
         if refusal:
             return refusal, ""
         broken = broken_term(request, read_terms(request), listing.instrument.tick, now_ns)
@@ -176,11 +196,12 @@ def _replace(market: Market, request: ReplaceRequest, order: Order, terms: Terms
     quantity = max(terms.shares, order.cum)
     leaves = quantity - order.cum
     lost = order.leaves - leaves
-    stays = bool(order.book_ref) and leaves > 0 and lost >= 0 and terms.price == order.price
+    waits = bool(order.book_ref) or (order.asleep and terms.stop == order.stop)
+    stays = waits and leaves > 0 and lost >= 0 and terms.price == order.price
     orig = order.request.cl_ord_id
     if not stays:
         market.withdraw(order, outcome)
-    elif lost:
+    elif lost and order.book_ref:
         _reduce(market, order, lost, outcome)
     order.request = _replaced(order.request, request, order.cum if quantity == order.cum else None)
     order.quantity, order.leaves, order.replaced = quantity, leaves, True
@@ -190,6 +211,9 @@ def _replace(market: Market, request: ReplaceRequest, order: Order, terms: Terms
     if leaves:
         market.open[order.ref] = order
         order.marks.discard(OrdStatus.CALCULATED)
+    else:
+        order.end(OrdStatus.CANCELED)  # its balance; what it has makes it read Filled
+        order.marks.clear()
     if order.ref not in market.todays:
         market.begin_day(order)  # filled on an earlier day
     market.report(order, ExecType.REPLACED, outcome, orig=orig)

@@ -3,7 +3,10 @@
 from typing import Final
 
 NUMBER_DIGITS_MAX: Final = 9
+ALL: Final = (0, 999_999)  # EndSeqNo(16) that means everything
+NUMBER_MAX: Final = 999_999_000  # to which a count may be set: some are needed after it
 RESENT_AT_ONCE: Final = 500
+OUTBOX_MAX: Final = 5_000  # messages of one turn; more wait in the store
 GAP_ASKS_MAX: Final = 3
 GAP_NS: Final = 10_000_000_000
 
@@ -64,8 +67,12 @@ class Resend:
         if not self._held_from:
             self._held_from = next_out
         if self._next <= self._last:
-            last = max(last, self._last)
+            first, last = min(first, self._next), max(last, self._last)
         self._next, self._last = first, min(last, self._held_from - 1)
+
+    def hold_from(self, number: int) -> None:
+        """`number` is the first that waits, unless others do already."""
+        self._held_from = self._held_from or number
 
     def take(self, next_out: int) -> tuple[int, int, bool]:
         """The next piece: first number, the one after the last, and whether it was sent before."""

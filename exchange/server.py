@@ -29,6 +29,7 @@ _LOGON_NS: Final = 10_000_000_000
 _LINGER_NS: Final = 2_000_000_000
 _LOG_OUT_NS: Final = 3_000_000_000
 _BACKLOG: Final = 128
+_ACCEPTS: Final = 8  # a turn: fewer than strangers there may be, so that the oldest can say who they are first
 
 log = structlog.get_logger()
 
@@ -136,7 +137,7 @@ class Server:
     def is_behind(self, comp_id: str) -> bool:
         """Whether it is logged on and does not read as fast as it is told."""
         connection = self._connections.get(comp_id)
-        return connection is not None and connection.is_behind
+        return connection is not None and (connection.is_behind or bool(connection.outbox))
 
     def end(self, comp_id: str, text: str) -> None:
         """Logs one session out; it may log on again."""
@@ -218,6 +219,8 @@ class Server:
         if not connection.write():
             self._lose(connection, "it is gone, or does not read what it is sent")
             return
+        if connection.session:
+            connection.session.is_blocked = connection.is_behind
         if connection.is_behind != was_behind:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.is_behind else 0)
             self._selector.modify(connection.socket, events, self._callback(connection))
@@ -230,7 +233,7 @@ class Server:
     # Connections
 
     def _accept(self) -> None:
-        for _ in range(_BACKLOG):
+        for _ in range(_ACCEPTS):
             try:
                 peer, address = self._listener.accept()
                 stranger = Connection(peer, str(address[0]), self._now.steady_ns)
@@ -255,13 +258,15 @@ class Server:
     def _serve(self, connection: Connection, events: int) -> None:
         if connection.is_closed:  # by what came before it in this turn
             return
-        if events & selectors.EVENT_WRITE:
-            self._write(connection)
-        if connection.is_closed or not events & selectors.EVENT_READ:
+        if events & selectors.EVENT_WRITE and connection.session:
+            self._touched.add(connection.session)
+        if not events & selectors.EVENT_READ:
             return
         messages = connection.receive(self._now.steady_ns)
         if messages is None:
             self._lose(connection, "the counterparty closed it")
+        elif connection in self._strangers and connection.garbled:
+            self._close(connection, "it speaks no FIX")
         else:
             self._handle(connection, messages)
 
@@ -305,7 +310,10 @@ class Server:
         """What the session has said last is still written; it may log on again at once."""
         connection.session = None
         connection.since_ns = self._now.steady_ns
+        if len(self._leaving) == STRANGERS_MAX:
+            self._close(next(iter(self._leaving)))
         self._leaving[connection] = None
+        self._touched.add(session)
         self._forget(connection, session, session.reason)
 
     def _lose(self, connection: Connection, reason: str) -> None:

@@ -16,8 +16,8 @@ from exchange.dictionary import (
     Dictionary,
     Refusal,
 )
-from exchange.sequence import Gap, Resend, sequence_number
-from exchange.store import Sent, Store
+from exchange.sequence import ALL, NUMBER_MAX, OUTBOX_MAX, Gap, Resend, sequence_number
+from exchange.store import Store
 from exchange.times import utc_timestamp
 from exchange.wire import BEGIN_STRING, SOH, Message, frame, utc_ns
 
@@ -26,7 +26,6 @@ HEARTBEAT_SECONDS_MAX: Final = 3600
 _SECOND_NS: Final = 1_000_000_000
 _SENDING_TIME_OFF_NS: Final = 120 * _SECOND_NS
 _LOGOUT_NS: Final = 3 * _SECOND_NS
-_ALL: Final = (0, 999_999)  # EndSeqNo(16) that means everything
 
 Fields = Mapping[str, str]
 
@@ -76,6 +75,7 @@ class Session:
         """What does not outlive a connection."""
         self.outbox = []
         self.reason = ""
+        self.is_blocked = False  # the caller says when the counterparty does not read as fast as it is told
         self._logged_on_at = now
         self._heartbeat_ns = 0
         self._heard_ns = self._said_ns = now.steady_ns
@@ -279,10 +279,10 @@ class Session:
         sent = self.store.next_out - 1
         if not 1 <= first <= sent:
             self._reject(fields, number, Refusal(VALUE_INCORRECT, "7", f"sent so far are 1 to {sent}"), now)
-        elif last not in _ALL and last < first:
+        elif last not in ALL and last < first:
             self._reject(fields, number, Refusal(VALUE_INCORRECT, "16", "EndSeqNo(16) is before BeginSeqNo(7)"), now)
         else:
-            self._resend.start(first, sent if last in _ALL else min(last, sent), sent + 1)
+            self._resend.start(first, sent if last in ALL else min(last, sent), sent + 1)
 
     def resend_some(self, now: Now) -> None:
         """The next few messages that were asked for; after these, what was to be sent meanwhile."""
@@ -291,7 +291,9 @@ class Session:
         for sent in self.store.read(first, beyond - first):
             if sent.body:
                 self._fill_gap(gap, sent.number, now)
-                self._transmit(sent.body, sent.number, _duplicate(sent) if again else "", now)
+                original = utc_timestamp(min(sent.sent_ns, now.wall_ns))  # the clock may have been set back
+                repeated = f"43=Y{SOH}122={original}{SOH}" if again else ""
+                self._transmit(sent.body, sent.number, repeated, now)
             gap = 0 if sent.body else gap or sent.number
         self._fill_gap(gap, beyond, now)
 
@@ -342,9 +344,11 @@ class Session:
     # What goes out
 
     def send(self, body: str, mark: int, now: Now) -> None:
-        """`body` from MsgType(35) on, without the session's own fields. While there is no connection, or older messages
-        are being sent again, it waits in the store for its turn."""
+        """`body` from MsgType(35) on, without the session's own fields. It waits in the store while there is no
+        connection, older messages are being sent again, or the connection has enough to do."""
         number = self.store.append(body, now.wall_ns, mark)
+        if self.is_blocked or len(self.outbox) >= OUTBOX_MAX:
+            self._resend.hold_from(number)
         if not self._resend.is_going_on and self.phase in (Phase.ON, Phase.LEAVING):
             self._transmit(body, number, "", now)
 
@@ -377,14 +381,10 @@ def _nothing(fields: Fields, number: int, now: Now) -> None:
     """Heartbeat(0) and Reject(3) ask for nothing."""
 
 
-def _duplicate(sent: Sent) -> str:
-    return f"43=Y{SOH}122={utc_timestamp(sent.sent_ns)}{SOH}"
-
-
 def _new_number_problem(fields: Fields, lowest: int) -> Refusal | None:
-    if sequence_number(fields["36"]) >= lowest:
+    if lowest <= sequence_number(fields["36"]) <= NUMBER_MAX:
         return None
-    return Refusal(VALUE_INCORRECT, "36", f"NewSeqNo(36) must be {lowest} or more")
+    return Refusal(VALUE_INCORRECT, "36", f"NewSeqNo(36) must be from {lowest} to {NUMBER_MAX}")
 
 
 def _poss_dup_problem(fields: Fields) -> Refusal | None:
@@ -395,6 +395,6 @@ def _poss_dup_problem(fields: Fields) -> Refusal | None:
     if "122" not in fields:
         return Refusal(REQUIRED_TAG_MISSING, "122", "OrigSendingTime(122) is required with PossDupFlag(43)=Y")
     original_ns, sent_ns = utc_ns(fields["122"]), utc_ns(fields.get("52", ""))
-    if original_ns is None or sent_ns is None or original_ns // _SECOND_NS <= sent_ns // _SECOND_NS:
-        return None
-    return Refusal(SENDING_TIME_PROBLEM, "122", "OrigSendingTime(122) is later than SendingTime(52)")
+    if original_ns and sent_ns and original_ns // _SECOND_NS > sent_ns // _SECOND_NS:
+        return Refusal(SENDING_TIME_PROBLEM, "122", "OrigSendingTime(122) is later than SendingTime(52)")
+    return None

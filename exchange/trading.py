@@ -1,6 +1,5 @@
 """How an accepted order trades: at once while the market is open, at one price when a call ends. No I/O, no clock."""
 
-from collections.abc import Iterator
 from typing import Final
 
 from exchange.book import Fill
@@ -23,8 +22,7 @@ def work(market: Market, order: Order, outcome: Outcome) -> None:
     """Brings an accepted order to market: it waits for its stop price, gathers for an auction, or trades and rests."""
     listing = market.listing_of(order)
     if order.stop is not None and not _has_reached(order, listing.last):
-        order.asleep = True
-        listing.stops.add(order)
+        market.wait(order)
         return
     order.stop = None  # reached once, it is an order like others
     if not market.is_call(listing):
@@ -61,7 +59,7 @@ def uncross(market: Market, listing: Listing, kind: str, outcome: Outcome) -> No
                 market.fill_resting(listing, fill, match, outcome)
         symbol = listing.instrument.symbol
         outcome.feed.append(Crossed(listing.locate, symbol, crossed.shares, crossed.price, match, kind))
-    for order in list(_hidden(market, listing)):
+    for order in list(listing.hidden.values()):  # in the order in which they came
         if order.price is None:
             market.end(order, OrdStatus.CANCELED, outcome)
         else:
@@ -100,9 +98,3 @@ def _has_reached(order: Order, last: int) -> bool:
 def _is_shown(market: Market, ref: int) -> bool:
     order = market.resting.get(ref)
     return order.displayed if order else True  # the house's always are
-
-
-def _hidden(market: Market, listing: Listing) -> Iterator[Order]:
-    """In the order in which they came."""
-    symbol = listing.instrument.symbol
-    return (order for order in market.resting.values() if not order.displayed and order.request.symbol == symbol)

@@ -54,12 +54,14 @@ class Venue:
         self.decided_ns = recovered.decided_ns  # of each report
         self._events = recovered.events
         self._phase_at_ns = recovered.phase_at_ns
+        self._last_ns = recovered.last_ns
         self._journal = journal
         self._publish = publish
         self._hours = opening_hours
         self._conduct = conduct
         self._clock = clock
         self._unpublished: list[tuple[int, list[FeedEvent]]] = []
+        self._publishable: list[tuple[int, list[FeedEvent]]] = []
         self._notices: list[str] = []
         self._change: Change | None = None
         self._due_ns: int | None = None
@@ -99,8 +101,7 @@ class Venue:
     def disconnected(self, session: str, now_ns: int) -> None:
         """Cancel on disconnect."""
         self.advance(now_ns)
-        market = self.market
-        if any(each.comp_id == session for each in (*market.open.values(), *(each.order for each in market.pending))):
+        if self.market.latest.get(session, 0) > self.market.departed.get(session, 0):
             self._decide(Event("disconnect", session=session), now_ns)
 
     def operate(self, kind: str, act: Body, now_ns: int) -> None:
@@ -118,12 +119,12 @@ class Venue:
         """Does what was due until now."""
         while (due_ns := self._due_ns) is not None and due_ns <= now_ns:
             change = self._change
-            if change is not None and change.at_ns == due_ns:
-                self._enter(change)
-            elif self._answer_due_ns() == due_ns:
-                self._decide(Event("answer"), due_ns)
-            else:
+            if phases.next_expiry_ns(self.market) == due_ns:
                 self._decide(Event("expire"), due_ns)
+            elif change is not None and change.at_ns == due_ns:
+                self._enter(change)
+            else:
+                self._decide(Event("answer"), due_ns)
 
     def due_ns(self) -> int | None:
         """When `advance` has something to do next."""
@@ -132,11 +133,13 @@ class Venue:
     def flush(self) -> None:
         """Journals what was decided. OSError if it cannot be: then stop."""
         self._journal.flush()
+        self._publishable += self._unpublished
+        self._unpublished = []
 
     def publish(self) -> None:
         """After `flush`: what was decided goes to the feed."""
-        unpublished, self._unpublished = self._unpublished, []
-        for now_ns, events in unpublished:
+        publishable, self._publishable = self._publishable, []
+        for now_ns, events in publishable:
             self._publish(now_ns, events)
 
     def _answer_due_ns(self) -> int | None:
@@ -149,6 +152,7 @@ class Venue:
         self._schedule()
 
     def _decide(self, event: Event, now_ns: int) -> None:
+        now_ns = self._last_ns = max(now_ns, self._last_ns)  # a clock set back, or other hours than before the restart
         outcome = apply(self.market, event, now_ns)
         decided_ns = self._clock()
         self._events += 1

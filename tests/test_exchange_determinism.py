@@ -422,6 +422,7 @@ def picture(market: Market) -> Any:
             {side: list(listing.stops._waiting[side]) for side in Side},
             listing.last,
             listing.used_up,
+            list(listing.hidden),
             listing.halted,
         )
         for symbol, listing in market.listings.items()
@@ -437,7 +438,8 @@ def picture(market: Market) -> Any:
     told = len(market.reports), market._refs, market._matches, market.phase, market.trade_date
     sides = {match: list(numbers) for match, numbers in market.sides.items()}
     phoned = [order.ref for order in market.telephoned], sorted(market.todays)
-    return books, orders, held, pending, told, sides, phoned, dict(market.house), next_expiry_ns(market)
+    sessions = dict(market.latest), dict(market.departed)
+    return books, orders, held, pending, told, sides, phoned, sessions, dict(market.house), next_expiry_ns(market)
 
 
 def copied(value: Any) -> Any:

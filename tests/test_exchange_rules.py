@@ -465,7 +465,7 @@ class Audit:
                 stop = to_units(order.request.stop_px)
                 assert any(reaches(order, price, stop) for price in self.prices[order.request.symbol])
             self.reached.add(order.ref)
-        waits = [ref for _, ref in self._stops()].count(order.ref)
+        waits = [ref for _, _, ref in self._stops()].count(order.ref)
         assert waits == int(order.asleep)
         assert not (order.asleep and order.book_ref)
         assert not order.displayed or order.book_ref
@@ -491,7 +491,7 @@ class Audit:
         if phase is CONTINUOUS:
             assert order.request.time_in_force != "2", "an order for the opening lives after it"
 
-    def _stops(self) -> Iterator[tuple[int, int]]:
+    def _stops(self) -> Iterator[tuple[int, int, int]]:
         for listing in self.market.listings.values():
             for side in Side:
                 yield from listing.stops._waiting[side]
@@ -506,6 +506,8 @@ class Audit:
             for side in Side:
                 queue = list(listing.book.orders(side))
                 shown = []
+                hidden = [ref for _, ref, _ in queue if ref in market.resting and not market.resting[ref].displayed]
+                assert {ref for ref, order in listing.hidden.items() if order.side is side} == set(hidden)
                 for price, ref, shares in queue:
                     order = market.resting.get(ref)
                     assert (order is None) == (ref in market.house)
@@ -891,9 +893,10 @@ def test_a_split_moves_last_price_orders_and_house(tmp_path: Path) -> None:
 
 
 def test_a_split_wakes_no_stop_order(stage: Stage) -> None:
-    go_to(stage, stage.now_ns, Phase.PRE_OPEN)
     order = stage.put("ANN", BUY, 10, None, "1", ord_type=STOP, stop_px=written(2))
+    go_to(stage, EVENING, Phase.CLOSED)
     stage.operate("split", Split("AAA", 2, 1))
+    go_to(stage, MONDAY, CONTINUOUS)
     assert (order.asleep, order.stop) == (True, (BASE + 2 * STEP) // 2)
 
 
@@ -904,6 +907,29 @@ def test_stop_orders_reached_by_one_trade_come_to_market_oldest_first(stage: Sta
     stage.put("BOB", SELL, 20, BASE + 3 * STEP)
     stage.put("ANN", BUY, 10, BASE + 3 * STEP)
     assert (first.cum, second.cum) == (10, 0)
+
+
+def test_a_stop_order_that_trades_wakes_the_next(stage: Stage) -> None:
+    for price in (1, 2, 3):
+        stage.put("BOB", SELL, 10, BASE + price * STEP)
+    last, first = (
+        stage.put("ANN", BUY, 10, None, ord_type=STOP, stop_px=written(price), account="y") for price in (2, 1)
+    )
+    stage.put("ANN", BUY, 10, BASE + STEP)
+    assert (first.average_price, last.average_price) == (BASE + 2 * STEP, BASE + 3 * STEP)
+
+
+def test_a_split_keeps_the_days_of_an_order_apart(stage: Stage) -> None:
+    order = stage.put("ANN", SELL, 40, BASE, "1")
+    stage.put("BOB", BUY, 10, BASE, "3")
+    go_to(stage, EVENING, Phase.CLOSED)
+    go_to(stage, MONDAY, Phase.PRE_OPEN)
+    go_to(stage, MONDAY, Phase.CLOSED)
+    stage.operate("split", Split("AAA", 2, 1))
+    assert (order.average_price, order.day) == (BASE // 2, Day(60, 0, 0))
+    go_to(stage, MONDAY, CONTINUOUS)
+    stage.put("BOB", BUY, 5, BASE, "3")
+    assert order.day == Day(60, 5, BASE // 2)
 
 
 def test_a_split_leaves_a_price_of_a_tick_at_least_and_none_that_the_feed_cannot_carry(stage: Stage) -> None:
