@@ -192,11 +192,12 @@ def _body(kind: type, words: Words) -> Any:
 
 def _written(words: Words) -> Words:
     """The numbers of an order by telephone as FIX writes them, for they go out on its reports."""
-    numbers = {name: to_units(str(words[name])) for name in ("order_qty", "price", "stop_px") if words.get(name)}
-    shares = numbers.pop("order_qty", 0)
-    if shares % SCALE:
+    said = {name: to_units(str(words[name])) for name in ("order_qty", "price", "stop_px") if words.get(name)}
+    if said.get("order_qty", 0) % SCALE:
         raise ActRefused("order_qty must be whole shares")
-    return words | {"order_qty": str(shares // SCALE)} | {name: to_decimal(units) for name, units in numbers.items()}
+    return words | {
+        name: str(units // SCALE) if name == "order_qty" else to_decimal(units) for name, units in said.items()
+    }
 
 
 def _word(name: str, kind: Any, value: Any) -> Any:

@@ -97,9 +97,11 @@ def _end(market: Market, outcome: Outcome) -> None:
 
 
 def _begin(market: Market, outcome: Outcome) -> None:
-    """The house is there before anybody else, so that it takes part in the auction."""
+    """The house is there before anybody else, so that it takes part in the auction. Not so where orders gather unseen
+    from the day before: shown now, it would seem to stand ahead of them."""
     for listing in market.listings.values():
-        market.show_house(listing, outcome)
+        if not listing.hidden:
+            market.show_house(listing, outcome)
     _renew(market, outcome)
 
 

@@ -156,9 +156,9 @@ class Stage:
         self.venue.disconnected(session, self.now_ns)
 
     def wait(self, span_ns: int | None) -> None:
-        """None: until the next change of the phase, a day at most."""
+        """None: until the next change of the phase, a day at most. Below 0 the clock is set back."""
         change = next_change(self.hours, self.now_ns) if span_ns is None else None
-        self.now_ns = change.at_ns if change else self.now_ns + (span_ns or 24 * HOUR)
+        self.now_ns = change.at_ns if change else self.now_ns + (24 * HOUR if span_ns is None else span_ns)
         self.venue.advance(self.now_ns)
 
     def _publish(self, now_ns: int, events: list[FeedEvent]) -> None:
@@ -369,7 +369,9 @@ order_acts = st.builds(
     st.sampled_from("3337999BB"),
 )
 waits = st.builds(
-    Do, st.just("wait"), st.sampled_from((0, 2_000_000, 2_000_000, 5 * SECOND, HOUR, 8 * HOUR, 30 * HOUR, None, None))
+    Do,
+    st.just("wait"),
+    st.sampled_from((0, 2_000_000, 2_000_000, 5 * SECOND, -2 * SECOND, HOUR, 8 * HOUR, 30 * HOUR, None, None)),
 )
 enters = st.builds(Do, st.just("enter"), st.sampled_from((*Phase, Phase.OPEN, Phase.OPEN)))
 rare: tuple[st.SearchStrategy[Input], ...] = (

@@ -217,7 +217,7 @@ def test_a_split_waits_until_nothing_trades(tmp_path: Path) -> None:
         rests = stage.order("S0", "54=1|38=100|40=2|44=99.50|59=1")
         operate(venue, "phase", name="OPEN")
         stage.trader.read("35=h|335=day|325=Y|340=2")
-        assert refused(stage, "split", symbol="S0", new=2, old=1) == "only while nothing trades"
+        assert refused(stage, "split", symbol="S0", new=2, old=1) == "only while the market is closed"
         operate(venue, "phase", name="PRE_CLOSE")
         stage.trader.read("35=h|335=day|325=Y|340=5")
         operate(venue, "phase", name="CLOSED")

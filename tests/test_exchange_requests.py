@@ -112,9 +112,9 @@ B> 35=D|11=1|38=15|44=100.00
 > 35=G|11=Y|41=X|1=acc|38=200|44=99.50
 < 35=8|11=Y|41=X|150=5|39=5|38=200|14=0|151=200
 > 35=G|11=Z|41=X|1=acc|38=300|44=99.50
-< 35=9|11=Z|41=X|37={O}|39=5|434=2|102=1|58=OrigClOrdID(41) is no longer the order's ClOrdID: it was replaced
+< 35=9|11=Z|41=X|37={O}|39=5|434=2|102=1|58=OrigClOrdID(41) is not the order's present ClOrdID
 > 35=F|11=V|41=X
-< 35=9|11=V|41=X|37={O}|39=5|434=1|102=1|58=OrigClOrdID(41) is no longer the order's ClOrdID: it was replaced
+< 35=9|11=V|41=X|37={O}|39=5|434=1|102=1|58=OrigClOrdID(41) is not the order's present ClOrdID
 > 35=G|11=W|41=Y|1=acc|38=300|44=99.50
 < 35=8|11=W|41=Y|150=5|39=5|38=300|14=0|151=300
 > 35=F|11=U|41=W|37={O}

@@ -932,6 +932,24 @@ def test_a_split_keeps_the_days_of_an_order_apart(stage: Stage) -> None:
     assert order.day == Day(60, 5, BASE // 2)
 
 
+def test_the_house_stays_away_from_orders_that_gather_unseen_so_that_the_feed_tells_who_was_first(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path, MANUAL, Conduct(), levels=1)
+    stage.enter(CONTINUOUS)
+    bid = stage.market.listings["AAA"].book.best(BUY)
+    assert bid is not None
+    stage.put("BOB", SELL, 40, bid)  # uses up the house's bid, which cannot return while this rests
+    stage.enter(Phase.PRE_OPEN)
+    order = stage.put("ANN", BUY, 10, bid, "1")
+    for phase in (Phase.CLOSED, Phase.PRE_OPEN, CONTINUOUS):
+        stage.enter(phase)
+    assert order.displayed
+    stage.venue.flush()
+    audited(stage.journal)
+    stage.close()
+
+
 def test_a_split_leaves_a_price_of_a_tick_at_least_and_none_that_the_feed_cannot_carry(stage: Stage) -> None:
     go_to(stage, EVENING, Phase.CLOSED)
     for _ in range(3):

@@ -661,10 +661,15 @@ phase OPEN
     + "phase OPEN"
     + sell("2", 1000)
     + "< 35=8|11=X|150=1|39=1|20=0|38=10000|14=3000|151=7000|32=1000|31=100.00|6=100.00|424=8000|425=1000|426=100.00",
-    "D28 GTC order part-filled, a 2:1 stock split, then a partial fill and a fill the next day": FIRST_DAY
+    # The split is told while the market is closed, before the renewal.
+    "D28 GTC order part-filled, a 2:1 stock split, then a partial fill and a fill the next day": FIRST_DAY.partition(
+        "phase PRE_OPEN"
+    )[0]
     + """
 op split symbol={s} new=2 old=1
-< 35=8|11=X|150=D|39=1|20=0|378=0|38=20000|44=50.00|14=4000|151=16000|32=0|31=0.00|6=50.00|424=16000|425=0|426=0.00
+< 35=8|11=X|150=D|39=3|20=0|378=0|38=20000|44=50.00|14=4000|151=16000|32=0|31=0.00|6=50.00
+phase PRE_OPEN
+< 35=8|11=X|150=D|39=1|20=0|378=1|38=20000|44=50.00|14=4000|151=16000|32=0|31=0.00|6=50.00|424=16000|425=0|426=0.00
 phase OPEN
 """
     + sell("2", 5000, "50.00")
