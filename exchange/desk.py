@@ -196,10 +196,10 @@ class Desk:
                     self._server.send(comp_id, dialect.trading_session_status(phase, req_id, unsolicited=True))
 
     def _send_report(self, said: Report) -> None:
-        if said.comp_id in self._parties:  # it may have left the configuration
+        # It may have left the configuration, or become a drop copy, whose own reports come with those it copies.
+        if said.comp_id in self._parties and said.comp_id not in self._copiers:
             decided_ns = self._venue.decided_ns[said.number - 1]
-            mark = 0 if said.comp_id in self._copiers else said.number  # a drop copy's mark is of what it copies
-            self._server.send(said.comp_id, dialect.report(said, decided_ns), mark)
+            self._server.send(said.comp_id, dialect.report(said, decided_ns), mark=said.number)
 
     def _send_security_status(self, comp_id: str, symbol: str, req_id: str, now_ns: int) -> None:
         listing = self._venue.market.listings[symbol]
@@ -216,13 +216,13 @@ class Desk:
     def _copy(self, copier: Copier) -> None:
         if not self._may_copy(copier):
             return
-        reports = self._venue.market.reports
+        reports, own = self._venue.market.reports, copier.party.comp_id
         last = min(len(reports), copier.next - 1 + COPIES_AT_ONCE)
         for said in reports[copier.next - 1 : last]:
-            if said.comp_id in copier.party.copies:
+            if said.comp_id == own or said.comp_id in copier.party.copies:
                 decided_ns = self._venue.decided_ns[said.number - 1]
-                body = dialect.report(said, decided_ns, resent=said.number <= copier.known, copied=True)
-                self._server.send(copier.party.comp_id, body, mark=said.number)
+                resent, copied = said.number <= copier.known, said.comp_id != own
+                self._server.send(own, dialect.report(said, decided_ns, resent=resent, copied=copied), mark=said.number)
         copier.next = last + 1
 
 

@@ -4,7 +4,6 @@ Nothing here knows a clock or the outside: the same sequence of events gives the
 event does what stands in `rules.py`.
 """
 
-from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from exchange.orders import (
     TransType,
 )
 from exchange.reasons import CancelRefusal, Refusal
+from exchange.stops import Stops
 from exchange.times import trade_date
 
 _HELD: Final = frozenset({OrdStatus.SUSPENDED, OrdStatus.DONE_FOR_DAY})
@@ -53,34 +53,6 @@ class Quote(NamedTuple):
     side: Side
     price: int
     shares: int
-
-
-class Stops:
-    """Stop orders that wait for their price, per side: the one that is reached first stands last."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[Side, list[tuple[int, int, int]]] = {Side.BUY: [], Side.SELL: []}
-
-    def add(self, order: Order) -> None:
-        insort(self._waiting[order.side], self._key(order))
-
-    def remove(self, order: Order) -> None:
-        waiting = self._waiting[order.side]
-        del waiting[bisect_left(waiting, self._key(order))]
-
-    def reached(self, last: int) -> list[int]:
-        """References of the orders whose price `last` has reached, in the order in which they began to wait. They wait
-        no longer."""
-        reached: list[tuple[int, int]] = []
-        for side, sign in ((Side.BUY, -1), (Side.SELL, 1)):
-            waiting = self._waiting[side]
-            while waiting and waiting[-1][0] >= sign * last:
-                reached.append(waiting.pop()[1:])
-        return [ref for _, ref in sorted(reached)]
-
-    def _key(self, order: Order) -> tuple[int, int, int]:
-        assert order.stop is not None
-        return (-order.stop if order.side is Side.BUY else order.stop), order.place, order.ref
 
 
 @dataclass(slots=True)

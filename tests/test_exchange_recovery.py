@@ -19,7 +19,13 @@ from typing import Any
 
 import pytest
 
+from exchange.config import Config, conduct, instruments, opening_hours
+from exchange.events import FeedEvent
 from exchange.journal import Journal, JournalError
+from exchange.market import Market
+from exchange.orders import NewOrder
+from exchange.recovery import recover
+from exchange.venue import Venue
 from tests.exchange_history import decide, replayed_book
 from tests.exchange_line import operate
 from tests.exchange_process import VenueProcess
@@ -387,6 +393,97 @@ def test_a_stopped_venue_logs_out_and_ends_cleanly(venue: VenueProcess) -> None:
     client.read("35=5|58=the venue stops")
     client.send("35=5")
     assert venue.ended() == 0
+
+
+def test_the_feed_tells_nothing_that_the_journal_does_not_have(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "XSIM", time.time_ns())
+    recovered = recover(Market(journal.header.feed_session), journal.records(), lambda _, __: None)
+    told: list[FeedEvent] = []
+    config = Config()
+    venue = Venue(
+        recovered, journal, lambda _, events: told.extend(events), opening_hours(config), conduct(config), time.time_ns
+    )
+
+    def journaled() -> int:
+        return sum(record["feed"] for record in journal.records())
+
+    def decide_one(name: str) -> None:
+        venue.receive("OPENBELL", NewOrder(name, "acc", "AAPL", "1", "1", "0", "10", "", ""), time.time_ns())
+
+    venue.open(instruments(config), time.time_ns())
+    decide_one("a")
+    venue.flush()
+    decide_one("b")  # as a connection that breaks while it is written to may lead to
+    venue.publish()
+    assert len(told) == journaled() > 0
+    venue.flush()
+    venue.publish()
+    assert len(told) == journaled()
+    journal.close()
+
+
+def test_a_drop_copy_that_has_been_told_more_than_the_journal_knows_is_refused(venue: VenueProcess) -> None:
+    venue.start()
+    copy, client = Counterparty(venue, "COPY"), Counterparty(venue, "RAW")
+    client.send(order("a"))
+    copy.read("11=a|150=2")
+    venue.kill()
+    venue.journal.unlink()
+    for path in venue.journal.parent.glob("sessions/RAW.*"):
+        path.unlink()
+    assert "COPY has been told more than the journal knows: move sessions/ away with it" in venue.refuse()
+
+
+def test_an_owner_that_becomes_a_drop_copy_loses_neither_copies_nor_reports_of_its_own(tmp_path: Path) -> None:
+    with VenueProcess(tmp_path / "venue", NO_HOUSE, PARTIES) as venue:
+        beta = Counterparty(venue, "BETA")
+        beta.send(order("rests", "54=1|38=100|40=2|44=149.00|59=1"))
+        beta.read("11=rests|150=0")
+    other = VenueProcess(tmp_path / "venue", NO_HOUSE, PARTIES.replace('"BETA"\n', '"BETA"\ncopies=["RAW"]\n'))
+    with other:
+        client = Counterparty(other, "RAW")
+        client.send(order("away", "54=1|38=10|40=2|44=148.00"))
+        client.send(order("hits", "54=2|38=100|40=2|44=149.00|59=3"))
+        client.read("11=hits|150=2")
+        other.kill()
+        other.start()
+        back = Counterparty(other, "BETA", beta)
+        back.read("11=rests|150=2")
+        came = [each for _, each in sorted(back.came.items()) if field(each, 5504)]
+        rows = other.executions()[1:]
+        assert [row["number"] for row in rows] == [int(field(each, 5504)) for each in came]
+        assert [field(each, 115) for each in came] == [row["comp_id"].replace("BETA", "") for row in rows]
+
+
+def test_a_drop_copy_has_what_was_journaled_of_its_own_and_never_sent(tmp_path: Path) -> None:
+    venue = VenueProcess(tmp_path / "venue", parties=PARTIES.replace('"BETA"\n', '"BETA"\ncopies=["RAW"]\n'))
+    decide(venue.journal.parent, "own", session="BETA")
+    with venue:
+        beta = Counterparty(venue, "BETA")
+        beta.read("11=own|150=2|115=")
+        assert [field(each, 5504) for _, each in sorted(beta.came.items())][1:] == ["1", "2"]
+
+
+def test_a_business_reject_is_not_answered(venue: VenueProcess) -> None:
+    venue.start()
+    client = Counterparty(venue, "RAW")
+    client.send("35=B|148=news|33=1|58=x")
+    number = field(client.read("35=j|372=B"), 34)
+    client.send(f"35=j|45={number}|372=j|380=3|58=not served")
+    client.send("35=1|112=next")
+    assert int(field(client.read("35=0|112=next"), 34)) == int(number) + 1
+
+
+def test_a_name_longer_than_64_characters_gets_a_business_reject(venue: VenueProcess) -> None:
+    venue.start()
+    client = Counterparty(venue, "RAW")
+    cancel = f"35=F|11=c|41={'x' * 65}|55=AAPL|54=1|60=20261123-14:30:00"
+    for tag, message in ((11, order("x" * 65)), (1, order("a", account="x" * 65)), (41, cancel)):
+        client.send(message)
+        client.read(f"35=j|372={field(message, 35)}|380=0|58=tag {tag} has more than 64 characters")
+    client.send(order("x" * 64, account="y" * 64))
+    client.read(f"35=8|150=2|11={'x' * 64}|1={'y' * 64}")
+    assert len(requests(venue)) == 1
 
 
 def test_a_logout_ahead_of_its_turn_skips_no_order(venue: VenueProcess) -> None:

@@ -5,15 +5,17 @@ import contextlib
 import os
 import queue
 import random
+import re
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -22,6 +24,7 @@ import pytest
 
 from exchange.connection import BACKLOG_BYTES_MAX
 from exchange.server import STRANGERS_MAX, Server, SessionConfig
+from exchange.store import Store
 from tests.exchange_echo import NAME, SESSIONS, Echo
 from tests.exchange_process import CHECKOUT, free_port
 from tests.fix_client import SOH, FixClient, RawFixClient, field, has, wait_until
@@ -214,6 +217,26 @@ def test_strangers_are_few_and_have_little_time(running: Running) -> None:
     client.close()
 
 
+def test_a_flood_of_strangers_does_not_keep_a_counterparty_out(running: Running) -> None:
+    def arrive() -> None:  # all of them between two turns, the counterparty first
+        clients.append(RawFixClient(running.port, "RAW"))
+        clients[0].send(1, "A", "98=0|108=30")
+        strangers.extend(socket.create_connection(("127.0.0.1", running.port)) for _ in range(STRANGERS_MAX + 10))
+
+    clients: list[RawFixClient] = []
+    strangers: list[socket.socket] = []
+    running.do(arrive)
+    clients[0].receive("35=A")
+    for each in (*clients, *strangers):
+        each.close()
+
+
+def test_a_stranger_that_speaks_no_fix_is_dropped_at_once(running: Running) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert stranger.recv(1) == b""
+
+
 def round_trips(client: RawFixClient, first: int, count: int) -> list[float]:
     """Seconds that each took."""
     taken = []
@@ -281,6 +304,26 @@ def test_who_does_not_read_is_dropped_and_can_ask_for_all_of_it_later(running: R
     back.receive(f"35=4|34={count + 2}|36={count + 3}")
     for each in (back, client):
         each.close()
+
+
+def test_a_burst_larger_than_the_connection_takes_waits_and_arrives_in_order_as_new(running: Running) -> None:
+    client = running.log_on()
+    count = 20_000
+    text = "x" * (BACKLOG_BYTES_MAX // count)
+
+    def burst() -> None:
+        for number in range(count):
+            running.server.send("RAW", f"35=B{SOH}148={text}{SOH}33=1{SOH}58=last-{number}{SOH}")
+
+    running.do(burst)
+    came = bytearray()
+    while f"58=last-{count - 1}{SOH}".encode() not in came[-1000:]:
+        came += client._socket.recv(65536)
+        time.sleep(0.0005)
+    assert re.findall(rb"\x0134=(\d+)\x01", came) == [b"%d" % number for number in range(2, count + 2)]
+    assert b"\x0143=" not in came
+    assert running.echo.events == [("RAW", "on 30")]
+    client.close()
 
 
 def test_without_descriptors_those_who_are_in_stay_in(tmp_path: Path) -> None:
@@ -481,6 +524,22 @@ def test_ten_thousand_mutated_messages_leave_the_venue_as_it_was(tmp_path: Path)
 # Across kill -9
 
 
+@pytest.mark.parametrize("bad_logon", [False, True])
+def test_the_number_of_a_logout_that_has_left_is_never_used_again(
+    running: Running, tmp_path: Path, bad_logon: bool
+) -> None:
+    client = RawFixClient(running.port, "RAW")
+    if bad_logon:
+        client.send(1, "A", "98=1|108=30")
+    else:
+        client.log_on()
+        client.send(2, "5", "58=bye")
+    left = int(field(client.receive("35=5"), 34))
+    shutil.copytree(tmp_path / "fix", tmp_path / "killed")  # what a kill now would leave
+    assert Store(tmp_path / "killed", "RAW", 1).next_out == left + 1
+    client.close()
+
+
 def test_an_order_is_answered_once_whether_the_journal_had_it_before_the_kill_or_not(tmp_path: Path) -> None:
     with EchoProcess(tmp_path) as echo, FixClient(echo.port, "ENGINE", tmp_path / "engine") as client:
         names = ["a", "b", "die-before", "c", "die-after", "d"]
@@ -548,6 +607,47 @@ def test_nothing_leaves_and_nothing_counts_when_the_journal_cannot_be_written(tm
         client.receive("35=8")
     assert (tmp_path / "fix" / "RAW.in").read_bytes().split()[1] == b"0000000003"
     client.close()
+
+
+class Telling(Strict):
+    """Tells RAW of every order, and then ends its session."""
+
+    def received(self, comp_id: str, fields: Mapping[str, str], received_ns: int) -> None:
+        super().received(comp_id, fields, received_ns)
+        self.server.send("RAW", f"35=B{SOH}148=of the order{SOH}33=1{SOH}58=x{SOH}")
+        self.server.end("RAW", "of the order")
+
+
+def test_nothing_leaves_at_a_writable_socket_before_the_journal_has_it(tmp_path: Path) -> None:
+    echo = Telling(tmp_path)
+    with Running(tmp_path, echo) as running:
+        other, behind = running.log_on("OTHER"), running.log_on()
+        came = bytearray()
+
+        def send_some() -> None:
+            for _ in range(10):
+                running.server.send("RAW", f"35=B{SOH}148={'x' * 10_000}{SOH}33=1{SOH}58=x{SOH}")
+
+        def order_and_make_room() -> None:  # within one turn, so that the next finds both sockets ready
+            echo.fails = True
+            other.send(2, "D", order("a"))
+            behind._socket.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    came.extend(behind._socket.recv(1 << 20))
+
+        while not running.server.is_behind("RAW"):
+            running.do(send_some)
+            running.do(lambda: None)  # a turn later it is written, as far as it can be
+        running.do(order_and_make_room)
+        wait_until(lambda: running.problem is not None, "the server ends")
+        with contextlib.suppress(TimeoutError):
+            while more := behind._socket.recv(1 << 20):
+                came += more
+    assert len(came) > 1_000_000
+    assert b"of the order" not in came
+    for each in (other, behind):
+        each.close()
 
 
 def test_the_application_is_called_when_it_is_due(tmp_path: Path) -> None:

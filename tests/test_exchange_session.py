@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.dictionary import Dictionary
-from exchange.sequence import GAP_ASKS_MAX, GAP_NS, RESENT_AT_ONCE
+from exchange.sequence import GAP_ASKS_MAX, GAP_NS, OUTBOX_MAX, RESENT_AT_ONCE
 from exchange.session import Now, Phase, Session
 from exchange.store import Store
 from exchange.times import utc_timestamp
@@ -430,6 +430,33 @@ def test_a_second_request_during_a_resend_is_answered_and_the_first_one_too(rig:
     sent = rig.say("35=2|34=3|7=10|16=20")
     assert [int(field(each, 34)) for each in sent] == [*range(2, 502), *range(10, 1101), 1202]
     assert has(sent[-1], "58=new|43=")
+
+
+def test_a_second_request_takes_nothing_from_the_first(rig: Rig) -> None:
+    sent_before(rig, "r" * 20)
+    sent = rig.say("35=2|34=2|7=2|16=11", "35=2|34=3|7=12|16=21")
+    assert [int(field(each, 34)) for each in sent] == [*range(2, 22)]
+    sent = rig.say("35=2|34=4|7=12|16=21", "35=2|34=5|7=2|16=3")
+    assert [int(field(each, 34)) for each in sent] == [*range(2, 22)]
+
+
+def test_more_than_a_connection_takes_waits_in_the_store_and_comes_in_order_as_new(rig: Rig) -> None:
+    rig.log_on()
+    for _ in range(OUTBOX_MAX + 700):
+        rig.session.send(REPORT, 0, START)
+    assert len(rig.session.outbox) == OUTBOX_MAX
+    sent = rig.answers()
+    rig.session.is_blocked = True
+    rig.session.send(REPORT, 0, START)
+    rig.session.is_blocked = False
+    rig.session.send(REPORT, 0, START)  # does not overtake
+    assert rig.session.outbox == []
+    sent += rig.answers()
+    rig.session.send(REPORT, 0, START)
+    assert len(rig.session.outbox) == 1
+    sent += rig.answers()
+    assert [int(field(each, 34)) for each in sent] == [*range(2, OUTBOX_MAX + 705)]
+    assert not any(has(each, "43=Y") for each in sent)
 
 
 def test_a_logout_does_not_wait_for_a_resend(rig: Rig) -> None:

@@ -44,6 +44,7 @@ CORES = (
     "exchange/rules.py",
     "exchange/sequence.py",
     "exchange/session.py",
+    "exchange/stops.py",
     "exchange/trading.py",
     "exchange/wire.py",
     "marketdata/book.py",
