@@ -196,15 +196,23 @@ def _public_key(pem: str) -> Ed25519PublicKey:
 
 
 def _last_line(path: Path) -> tuple[int, bytes]:
-    """(where it ends, it) of the last whole line; (0, b"") if there is none. Reads the file's end only: it grows."""
+    """(where it ends, it) of the last whole line; (0, b"") if there is none. Reads the file's end only: it grows.
+
+    Looks until it sees the same twice: while a torn line is being replaced, one look may see some of either."""
     if not path.exists():
         return 0, b""
     with path.open("rb") as file:
-        start = max(0, path.stat().st_size - 2 * LINE_BYTES_MAX)
-        file.seek(start)
-        tail = file.read()
+        start, tail = _tail(file.fileno())
+        while (again := _tail(file.fileno())) != (start, tail):
+            start, tail = again
     whole = tail[: tail.rfind(b"\n") + 1]
     return start + len(whole), whole[:-1].rpartition(b"\n")[2]
+
+
+def _tail(file: int) -> tuple[int, bytes]:
+    """(where it begins, the last bytes of the file)."""
+    start = max(0, os.fstat(file).st_size - 2 * LINE_BYTES_MAX)
+    return start, os.pread(file, 4 * LINE_BYTES_MAX, start)
 
 
 def _cut_short(path: Path) -> None:
