@@ -95,7 +95,8 @@ class Journal:
             record = _parse(next(lines), f"{self._path} line 1")
         if record.get("version") != VERSION or record.get("venue") != venue:
             raise JournalError(
-                f"{self._path} is no journal of {venue} in version {VERSION}: choose another data_dir or move it away"
+                f"{self._path} is no journal of {venue} in version {VERSION}: choose another data_dir. A brokerage "
+                "remembers this one: start that anew too"
             )
         feed_session, created_ns = record.get("feed_session"), record.get("t")
         if not _FEED_SESSION.fullmatch(str(feed_session)) or not isinstance(created_ns, int):
@@ -110,6 +111,8 @@ def record_of(n: int, event: Event, decided_ns: int, outcome: Outcome) -> Record
         came["refused"] = True
     if event.delayed:
         came["delayed"] = True
+    if event.key:
+        came["key"] = event.key
     return {
         "n": n,
         "t": outcome.now_ns,
@@ -125,7 +128,8 @@ def event_of(record: Record) -> Event:
     came = dict(record["in"])
     kind = came.pop("kind")
     refused, delayed = came.pop("refused", False), came.pop("delayed", False)
-    return Event(kind, _body(RULES[kind].body, came), record["session"], refused, delayed)
+    key = came.pop("key", "")
+    return Event(kind, _body(RULES[kind].body, came), record["session"], refused, delayed, key)
 
 
 def result(outcome: Outcome) -> Record:

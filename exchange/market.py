@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from heapq import heappush
-from typing import Final, NamedTuple, TypedDict, Unpack
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 from exchange.book import Book, Fill
 from exchange.events import Added, Deleted, Executed, Listed, Outcome, Phase
@@ -80,6 +80,14 @@ class Pending:
     received_ns: int
 
 
+class Done(NamedTuple):
+    """An act of the operator, and the reports it led to."""
+
+    kind: str
+    body: Any
+    reports: list[Report]
+
+
 class Said(TypedDict, total=False):
     """What an ExecutionReport(8) says beyond how the order stands. `name`, `orig`: ClOrdID(11) and OrigClOrdID(41) of
     the request that is answered; `ref_id`: ExecRefID(19); `why`: ExecRestatementReason(378)."""
@@ -116,6 +124,7 @@ class Market:
         self.reports: list[Report] = []
         self.sides: dict[int, list[int]] = {}  # match -> numbers of the executions that stand for it
         self.telephoned: list[Order] = []
+        self.acts: dict[str, Done] = {}  # the operator's, by their keys
         self.latest: dict[str, int] = {}  # reference of each counterparty's newest order
         self.departed: dict[str, int] = {}  # and of the newest one before its last cancel on disconnect
         self.todays = set[int]()  # references of the orders that were accepted, or renewed, since the last close

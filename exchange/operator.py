@@ -1,7 +1,8 @@
 """The operator's socket: one JSON object a line in, one a line out. `operate.py` is its command.
 
 A Unix socket in `data_dir` that only the venue's own user can open. A request names an `act`: one of `rules.OPERATOR`
-with its words, `phase`, or a question (`status`, `book`, `orders`, `reports`). Prices are decimal strings.
+with its words, and perhaps a `key` by which it is done once however often it is given; `phase`; or a question
+(`status`, `book`, `orders`, `reports`). Prices are decimal strings.
 """
 
 import json
@@ -84,13 +85,13 @@ class Operator:
         if act not in OPERATOR:
             raise ActRefused(f"no act {act}: one of {', '.join((*OPERATOR, *self._questions))}")
         with _understanding():
+            key = _word("key", str, words.pop("key", ""))
             body = _body(OPERATOR[act].body, words)
         if isinstance(body, Telephone) and body.comp_id not in self._traders:
             raise ActRefused(f"comp_id must be one of {', '.join(sorted(self._traders))}")
-        before = len(self._venue.market.reports)
-        self._venue.operate(act, body, self._clock())
-        log.info("the operator acts", act=act, **words)
-        return {"done": act, "reports": [row_of(each) for each in self._venue.market.reports[before:]]}
+        reports = self._venue.operate(act, body, self._clock(), key)
+        log.info("the operator acts", act=act, key=key, **words)
+        return {"done": act, "reports": [row_of(each) for each in reports]}
 
     def _phase(self, words: Words) -> Words:
         with _understanding():

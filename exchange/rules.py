@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from exchange import acts, operations, phases, requests
 from exchange.events import Outcome, Phase
-from exchange.market import Instrument, Market
+from exchange.market import Done, Instrument, Market
 from exchange.orders import CancelRequest, NewOrder, ReplaceRequest
 
 
@@ -29,13 +29,15 @@ Body = Any
 @dataclass(frozen=True, slots=True)
 class Event:
     """`session`: the CompID it came from or is about, "" for the venue itself. `refused`: the draw of lots fell against
-    the request. `delayed`: it is acknowledged now and decided by an `answer`."""
+    the request. `delayed`: it is acknowledged now and decided by an `answer`. `key`: the operator's, by which an act
+    that is given again is known."""
 
     kind: str
     body: Body = Nothing()
     session: str = ""
     refused: bool = False
     delayed: bool = False
+    key: str = ""
 
 
 class Rule(NamedTuple):
@@ -49,6 +51,8 @@ def apply(market: Market, event: Event, now_ns: int) -> Outcome:
     """ActRefused if it is an operator's act that cannot be done; then nothing has changed."""
     outcome = Outcome(now_ns)
     RULES[event.kind].act(market, event, outcome)
+    if event.key:
+        market.acts[event.key] = Done(event.kind, event.body, outcome.reports)
     return outcome
 
 

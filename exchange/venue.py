@@ -11,12 +11,13 @@ from typing import Final
 import structlog
 
 from exchange import hours, phases
+from exchange.acts import ActRefused
 from exchange.events import FeedEvent, Phase
 from exchange.hours import Change, Hours
 from exchange.journal import Journal, record_of
 from exchange.lots import is_drawn
 from exchange.market import Instrument
-from exchange.orders import CancelRequest, NewOrder, ReplaceRequest
+from exchange.orders import CancelRequest, NewOrder, ReplaceRequest, Report
 from exchange.recovery import Publish, Recovered
 from exchange.rules import Body, Event, PhaseChange, apply
 
@@ -104,10 +105,18 @@ class Venue:
         if self.market.latest.get(session, 0) > self.market.departed.get(session, 0):
             self._decide(Event("disconnect", session=session), now_ns)
 
-    def operate(self, kind: str, act: Body, now_ns: int) -> None:
-        """An act of the operator. ActRefused if it cannot be done."""
+    def operate(self, kind: str, act: Body, now_ns: int, key: str = "") -> list[Report]:
+        """An act of the operator, and the reports it led to: with a key that was used, those of that time. ActRefused
+        if it cannot be done, or the key was another act's."""
+        done = self.market.acts.get(key)
+        if done is not None:
+            if (done.kind, done.body) != (kind, act):
+                raise ActRefused(f"key {key} was used for another act")
+            return done.reports
         self.advance(now_ns)
-        self._decide(Event(kind, act), now_ns)
+        before = len(self.market.reports)
+        self._decide(Event(kind, act, key=key), now_ns)
+        return self.market.reports[before:]
 
     def enter(self, phase: Phase, now_ns: int) -> None:
         """The operator opens or closes the market."""

@@ -152,6 +152,23 @@ def test_a_trade_by_hand_fills_an_order(stage: Stage, symbol: str) -> None:
     assert "has room for 70 shares" in refused(stage, "trade", order_id=order_id(rests), shares=71, price="99.40")
 
 
+def test_an_act_with_a_key_is_done_once_also_when_the_venue_is_killed_before_its_answer_is_heard(
+    tmp_path: Path,
+) -> None:
+    with VenueProcess(tmp_path / "venue") as venue:
+        terms = {"symbol": "AAPL", "side": "1", "ord_type": "2", "time_in_force": "0", "order_qty": "100"}
+        given = operate(venue, "telephone", comp_id="OPENBELL", account="A", price="140.00", **terms)
+        words = {"order_id": given["reports"][0]["order_id"], "shares": 30, "price": "139.00", "key": "k1"}
+        first = operate(venue, "trade", **words)
+        venue.kill()
+        venue.start()
+        assert operate(venue, "trade", **words) == first
+        assert operate(venue, "trade", **words | {"shares": 31}) == {"refused": "key k1 was used for another act"}
+        (row,) = operate(venue, "orders")["orders"]
+        assert (row["cum_qty"], row["leaves_qty"]) == (30, 70)
+        assert operate(venue, "trade", **words | {"key": "k2"})["reports"] != first["reports"]
+
+
 def test_a_cancel_by_telephone(stage: Stage, symbol: str) -> None:
     rests = stage.order(symbol, "54=1|38=100|40=2|44=99.50")
     (cancelled,) = stage.act("cancel_order", order_id=order_id(rests))

@@ -317,7 +317,7 @@ def edit(journal: Path, line: int, old: str, new: str) -> None:
             0,
             '"version":2',
             '"version":1',
-            "is no journal of XSIM in version 2: choose another data_dir or move it away",
+            "is no journal of XSIM in version 2: choose another data_dir. A brokerage remembers this one",
         ),
         (0, '"venue":"XSIM"', '"venue":"YSIM"', "is no journal of XSIM in version 2"),
         (0, '"feed_session":"', '"feed_session":"x', "line 1 is damaged: restore the file"),
